@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a task's wait ends, as an instant that holds across processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_provider_segments.api.errors import ConfigurationError
+
+__all__ = ["Deadline", "deadline_of", "in_seconds"]
+
+# What the trigger, which ends with a message, has ahead of Airflow, which ends without one.
+_MARGIN = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """
+    The end of a wait.
+
+    :param instant: when.
+    :param name: the argument that set it.
+    """
+
+    instant: datetime
+    name: str
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until then, at least a little."""
+        return max((self.instant - datetime.now(timezone.utc)).total_seconds(), 1e-3)
+
+    def with_margin(self) -> timedelta:
+        """Return the time until a little later."""
+        return timedelta(seconds=self.seconds_left) + _MARGIN
+
+
+def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: timedelta | None) -> Deadline:
+    """
+    Return the earlier one of two ends.
+
+    :param context: the running task's.
+    :param timeout: of the wait, from now.
+    :param execution_timeout: of the task, from the start of its try; Airflow 3 ignores it while a task is deferred.
+    """
+    now = datetime.now(timezone.utc)
+    ends = [Deadline(now + timedelta(seconds=in_seconds("timeout", timeout)), "timeout")]
+    if execution_timeout is not None:
+        started = getattr(context["ti"], "start_date", None) or now
+        ends.append(Deadline(started + execution_timeout, "execution_timeout"))
+    return min(ends, key=lambda end: end.instant)
+
+
+def in_seconds(name: str, value: Any) -> float:
+    """
+    Return a duration in seconds.
+
+    :param name: what it is called, for the message.
+    :param value: a timedelta or seconds.
+    :raises ConfigurationError: it is not above 0.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigurationError(
+            f"{name} is {value!r}, but it has to be a timedelta or a number of seconds above 0."
+        )
+    return float(seconds)

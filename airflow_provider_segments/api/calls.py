@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One function a call: what to send and how to read the answer, side by side.
+
+A transport sends a `Call` as it stands and hands the `Reply` to `read_reply`; it needs to know nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_provider_segments.api.errors import ConfigurationError, UnreadableError, excerpt, refusal
+from airflow_provider_segments.api.models import SegmentExport, UserSegment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MAX_BODY_BYTES", "Call", "Reply", "get_export", "list_segments", "read_reply", "request_export"]
+
+T = TypeVar("T")
+
+#: A longer body is not read: a list of a hundred thousand segments is about this long.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
+_LONGEST_RETRY_AFTER = 366 * 24 * 3600.0  # a number with hundreds of digits is not a time
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """
+    A call to the service, as a value.
+
+    :param what: the call in words, for messages.
+    :param method: the HTTP method.
+    :param path: the path below the API's base URL, quoted.
+    :param answer: what a 2xx body holds.
+    :param body: the JSON body to send, if any.
+    :param repeatable: whether it may be sent again when it is not known if it was carried out.
+    """
+
+    what: str
+    method: str
+    path: str
+    answer: type[T]
+    body: bytes | None = None
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """
+    An answer, as bytes.
+
+    :param status: the HTTP status.
+    :param headers: the headers; names in any case, if the mapping ignores case.
+    :param body: the whole body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def list_segments() -> Call[list[UserSegment]]:
+    """List all segments of the project."""
+    return Call("Listing the segments", "GET", "/list", list[UserSegment])
+
+
+def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentExport]:
+    """
+    Request an export. Every one that is accepted starts another export, and none can be cancelled.
+
+    :param segment_id: the segment.
+    :param output_format: the file's format; the service's page shows ``csv`` only.
+    """
+    _check_id("segment_id", segment_id)
+    body = json.dumps({"segmentId": segment_id, "outputFormat": output_format}).encode()
+    what = f"Requesting an export of segment {segment_id}"
+    # The trailing slash belongs to this path, and to no other.
+    return Call(what, "POST", "/export/", SegmentExport, body=body, repeatable=False)
+
+
+def get_export(export_id: str) -> Call[SegmentExport]:
+    """
+    Ask how far an export is.
+
+    :param export_id: the export.
+    """
+    _check_id("export_id", export_id)
+    return Call(
+        f"Asking for export {export_id}", "GET", f"/export/{quote(export_id, safe='')}", SegmentExport
+    )
+
+
+def _check_id(name: str, value: str) -> None:
+    wrong = next((c for c in value if c in "/?#\\%" or c.isspace() or not c.isprintable()), None)
+    if not value or value in (".", "..") or wrong is not None:
+        found = f"it contains {wrong!r}" if wrong else "it names nothing"
+        raise ConfigurationError(
+            f"{name} {value!r} is not an id of the service: {found}. Pass the id alone, as the service gave it "
+            "(such as 8f9fdd71-204c-41e1-a2ab-de7f85002f65), not a URL or a path."
+        )
+
+
+def read_reply(call: Call[T], reply: Reply, *, now: float, secrets: tuple[str, ...] = ()) -> T:
+    """
+    Return what the answer holds.
+
+    :param call: what was sent.
+    :param reply: what came back.
+    :param now: seconds since the epoch, to read a ``Retry-After`` that is a date.
+    :param secrets: strings that no error may show, in case the service echoes them.
+    :raises RefusedError: the status is not 2xx.
+    :raises UnreadableError: the body is not what the call is answered with.
+    """
+    if not 200 <= reply.status < 300:
+        raise refusal(
+            call.what,
+            reply.status,
+            excerpt(reply.body, secrets),
+            retry_after=_retry_after(reply.headers.get("Retry-After"), now),
+        )
+    try:
+        answer: T = _reader(cast("Any", call.answer)).validate_json(reply.body)
+    except (ValidationError, RecursionError, OverflowError) as error:
+        shown = excerpt(reply.body, secrets) or "(nothing)"
+        raise UnreadableError(
+            f"{call.what}: HTTP {reply.status}, but the body is not what the service documents "
+            f"({_why(error)}). Check that the Connection's Host is the API's and no proxy answers in its place. "
+            f"It begins: {shown}",
+            status=reply.status,
+        ) from None  # the cause would show the body
+    return answer
+
+
+@cache
+def _reader(answer: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(answer)
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return "nested too deeply"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def _retry_after(value: str | None, now: float) -> float | None:
+    """Read the header in both its forms, RFC 9110 section 10.2.3; None if it is absent or nonsense."""
+    if value is None:
+        return None
+    if value.isascii() and value.strip().isdigit():
+        return min(float(value), _LONGEST_RETRY_AFTER)
+    try:
+        wait = parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)

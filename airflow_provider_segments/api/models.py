@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the service speaks of: segments, exports, and where an export's file lies.
+
+The vendor's spelling stops here. Source of all facts: mParticle's page "User Segments Export API"; where
+the page contradicts its own examples (null ``filename``, missing ``projectId``), both are accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from airflow_provider_segments.api.errors import ExportFailedError
+
+__all__ = [
+    "FILE_LIFETIME",
+    "ExportFile",
+    "ExportStatus",
+    "SegmentExport",
+    "SegmentType",
+    "UserSegment",
+    "file_location",
+]
+
+#: How long the service keeps a file after the export is complete.
+FILE_LIFETIME = timedelta(hours=48)
+
+
+class _OpenEnum(str, Enum):
+    """An enum that takes a word it doesn't know as a member without a name, so that none is lost."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> _OpenEnum | None:
+        if not isinstance(value, str):
+            return None
+        stranger = str.__new__(cls, value)
+        stranger._name_ = "UNKNOWN"
+        stranger._value_ = value
+        return stranger
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the service's page lists this word."""
+        return self.name != "UNKNOWN"
+
+
+class SegmentType(_OpenEnum):
+    """Whether a segment changes."""
+
+    STATIC = "Static"
+    DYNAMIC = "Dynamic"
+
+
+class ExportStatus(_OpenEnum):
+    """How far an export is. A word that is not listed counts as not finished."""
+
+    PENDING = "PENDING"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the service will not work on the export any more."""
+        return self in (ExportStatus.COMPLETE, ExportStatus.FAILED)
+
+
+def _utc(value: datetime) -> datetime:
+    if not 1970 <= value.year < 9999:  # room for time zones and for the file's lifetime
+        raise ValueError("not a plausible time")
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+_Time = Annotated[datetime, AfterValidator(_utc)]
+_Id = Annotated[str, StringConstraints(min_length=1)]
+_Name = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+
+
+class UserSegment(_Answer):
+    """
+    A user segment.
+
+    :param segment_id: its unique id.
+    :param name: its name; empty if the service gave none.
+    :param description: text for people, if any.
+    :param category: the category it is filed under, if any.
+    :param project_id: the project it belongs to.
+    :param segment_type: ``Static`` (never changes) or ``Dynamic`` (refreshed about daily).
+    :param last_run: when it was last refreshed, in UTC; None if never.
+    """
+
+    segment_id: _Id = Field(alias="segmentId")
+    name: _Name = ""
+    description: str | None = None
+    category: str | None = None
+    project_id: str | None = Field(None, alias="projectId")
+    segment_type: SegmentType | None = Field(None, alias="type")
+    last_run: _Time | None = Field(None, alias="lastRun")
+
+    @property
+    def label(self) -> str:
+        """Name and id, for messages."""
+        return f"{self.name!r} ({self.segment_id})" if self.name else self.segment_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values, times as ISO 8601."""
+        return self.model_dump() | {
+            "segment_type": self.segment_type.value if self.segment_type else None,
+            "last_run": _iso(self.last_run),
+        }
+
+
+class ExportFile(BaseModel):
+    """
+    Where an export's file lies.
+
+    :param filename: the location as received, less the query of a URL.
+    :param s3_bucket: its bucket, if the file is known to be on S3.
+    :param s3_key: its key, likewise, to the letter.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    filename: str
+    s3_bucket: str | None = None
+    s3_key: str | None = None
+
+    @property
+    def s3_uri(self) -> str | None:
+        """``s3://bucket/key``, if the file is known to be on S3."""
+        return f"s3://{self.s3_bucket}/{self.s3_key}" if self.s3_bucket else None
+
+
+class SegmentExport(_Answer):
+    """
+    An export of a segment.
+
+    :param export_id: its unique id: the only handle on it, as the service can't list exports.
+    :param segment: the segment it was asked for.
+    :param status: how far it is.
+    :param project_id: the project; the segment's own when the service leaves it out.
+    :param start_time: when it started, in UTC.
+    :param end_time: when it ended, in UTC; None until then.
+    :param filename: where the file is, as received; the query of a presigned URL is a secret.
+    """
+
+    export_id: _Id = Field(alias="exportId")
+    segment: UserSegment
+    status: ExportStatus
+    project_id: str | None = Field(None, alias="projectId")
+    start_time: _Time | None = Field(None, alias="startTime")
+    end_time: _Time | None = Field(None, alias="endTime")
+    filename: str | None = Field(None, repr=False)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Fill in what both of the page's examples leave out."""
+        if self.project_id is None:
+            object.__setattr__(self, "project_id", self.segment.project_id)
+
+    @property
+    def label(self) -> str:
+        """Export and segment, for messages."""
+        return f"export {self.export_id} of segment {self.segment.label}"
+
+    @property
+    def file(self) -> ExportFile | None:
+        """Where the file is, without any secret; None as long as there is none."""
+        return file_location(self.filename) if self.filename else None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Until when the service keeps the file, in UTC; None as long as the export runs."""
+        return self.end_time + FILE_LIFETIME if self.end_time else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values without any secret; `model_validate` reads them back."""
+        return {
+            "export_id": self.export_id,
+            "segment": self.segment.to_dict(),
+            "status": self.status.value,
+            "project_id": self.project_id,
+            "start_time": _iso(self.start_time),
+            "end_time": _iso(self.end_time),
+            "filename": self.file.filename if self.file else None,
+        }
+
+    def ensure_complete(self) -> SegmentExport:
+        """
+        Return the export itself if it is complete and has a file.
+
+        :raises ExportFailedError: it failed, or there is no file to hand over.
+        """
+        if self.status != ExportStatus.COMPLETE:
+            raise ExportFailedError(
+                f"The service reports {self.label} as {self.status.value}. It gives no reason; request it again, and "
+                "if that fails too, look at the segment in mParticle Analytics or ask mParticle's support."
+            )
+        if not self.filename:
+            raise ExportFailedError(
+                f"The service reports {self.label} as {self.status.value}, but names no file, so there is nothing to "
+                "hand over. Request it again, and tell mParticle's support if that happens again."
+            )
+        return self
+
+    def result(self, output_format: str) -> dict[str, Any]:
+        """
+        Return what a task hands on: plain JSON values, times as ISO 8601 in UTC, no secret.
+
+        :param output_format: the format the export was asked for in; the service doesn't repeat it.
+        """
+        file = self.file
+        return {
+            "export_id": self.export_id,
+            "segment_id": self.segment.segment_id,
+            "segment_name": self.segment.name,
+            "segment_type": self.segment.segment_type.value if self.segment.segment_type else None,
+            "status": self.status.value,
+            "output_format": output_format,
+            "start_time": _iso(self.start_time),
+            "end_time": _iso(self.end_time),
+            "expires_at": _iso(self.expires_at),
+            "filename": file.filename if file else None,
+            "s3_uri": file.s3_uri if file else None,
+            "s3_bucket": file.s3_bucket if file else None,
+            "s3_key": file.s3_key if file else None,
+        }
+
+
+def _iso(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None
+
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html: virtual-hosted and path style,
+# with and without region, the old dash form, dual-stack and accelerate endpoints, the Chinese domain.
+_S3_HOST = re.compile(
+    r"(?:(?P<bucket>.+)\.)?s3(?:-accelerate)?(?:[.-](?!website)[a-z0-9-]+)*?\.amazonaws\.com(?:\.cn)?"
+)
+
+
+def file_location(filename: str) -> ExportFile:
+    """
+    Split a file's location once, for everyone.
+
+    An ``s3://`` location is split at the first slash after the bucket and the key kept to the letter: a
+    question mark or a hash is part of it. Of a URL, the query is dropped, for in a presigned one it is a
+    secret; the bucket and the key are read from it if its host is S3's.
+
+    :param filename: ``s3://bucket/key`` or a URL.
+    """
+    if filename.startswith("s3://"):
+        bucket, _, key = filename.removeprefix("s3://").partition("/")
+        if bucket and key:
+            return ExportFile(filename=filename, s3_bucket=bucket, s3_key=key)
+        return ExportFile(filename=filename)
+    try:
+        url = urlsplit(filename)
+        shown = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment=""))
+        host = url.hostname or ""
+    except ValueError:  # such as "https://[": not a URL after all
+        return ExportFile(filename=re.split(r"[?#]", filename, maxsplit=1)[0])
+    if url.scheme not in ("http", "https") or not (match := _S3_HOST.fullmatch(host)):
+        return ExportFile(filename=shown)
+    bucket, path = match["bucket"], url.path[1:]
+    if not bucket:
+        bucket, _, path = path.partition("/")
+    return (
+        ExportFile(filename=shown, s3_bucket=bucket, s3_key=unquote(path))
+        if path
+        else ExportFile(filename=shown)
+    )

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The Connection: what its form shows, and the settings that are read from it.
+
+Both transports get their settings here, and every Airflow version its form: 3.2 and later from the provider
+metadata, earlier ones from the hook class. Light to import, for the metadata is read at each start.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Literal, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_segments.api.errors import ConfigurationError
+
+__all__ = [
+    "API_PATH",
+    "CONN_NAME_ATTR",
+    "CONN_TYPE",
+    "DEFAULT_CONN_ID",
+    "DEFAULT_HOST",
+    "EXTRA_FIELDS",
+    "HOOK_NAME",
+    "ExtraField",
+    "Settings",
+    "read_settings",
+    "ui_field_behaviour",
+]
+
+CONN_TYPE = "mparticle_analytics"
+CONN_NAME_ATTR = "mparticle_conn_id"
+DEFAULT_CONN_ID = "mparticle_analytics_default"
+HOOK_NAME = "mParticle Analytics"
+
+#: mParticle's page uses this host in its examples, and query.indicative.mparticle.com in one.
+DEFAULT_HOST = "query.indicative.com"
+API_PATH = "/service/v1/segments"
+
+
+@dataclass(frozen=True)
+class ExtraField:
+    """
+    A field of the form that is kept in the Connection's extra.
+
+    :param label: what the form calls it.
+    :param kind: JSON's name of its type.
+    :param default: what holds when it is empty.
+    :param description: help for whoever fills it in.
+    """
+
+    label: str
+    kind: Literal["integer", "number", "string"]
+    default: int | float | None
+    description: str
+
+
+EXTRA_FIELDS: dict[str, ExtraField] = {
+    "request_timeout": ExtraField(
+        "Request timeout (s)", "number", 30, "Seconds one request to the service may take. Default: 30."
+    ),
+    "max_retries": ExtraField(
+        "Retries",
+        "integer",
+        5,
+        "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
+    ),
+    "max_requests_per_second": ExtraField(
+        "Rate limit", "number", None, "Requests a second that one process may send. Empty: no limit."
+    ),
+    "ca_bundle": ExtraField(
+        "CA bundle",
+        "string",
+        None,
+        "Path of a PEM file with the CA certificates to trust, on workers and triggerers.",
+    ),
+    "proxy": ExtraField(
+        "Proxy",
+        "string",
+        None,
+        "URL of the HTTP proxy to go through. Empty: what the environment says (HTTPS_PROXY).",
+    ),
+}
+
+
+def ui_field_behaviour() -> dict[str, Any]:
+    """Return how the standard fields look, in the spelling of the hook method."""
+    return {
+        "hidden_fields": ["schema", "port"],
+        "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
+        "placeholders": {
+            "host": DEFAULT_HOST,
+            "login": "from the Project Page of mParticle Analytics",
+            "password": "from the Project Page of mParticle Analytics",
+        },
+    }
+
+
+class ConnectionLike(Protocol):
+    """What is read of an Airflow Connection, whichever version it is of."""
+
+    conn_id: Any
+    host: Any
+    port: Any
+    schema: Any
+    login: Any
+    password: Any
+    extra: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """
+    What a transport needs to know, checked.
+
+    :param base_url: the API's address, without a slash at the end.
+    :param authorization: the value of the Authorization header.
+    :param secrets: what must not be shown anywhere.
+    :param request_timeout: seconds one request may take.
+    :param max_retries: repetitions of a call made on a worker.
+    :param max_requests_per_second: None for no limit.
+    :param ca_bundle: path of a PEM file, if not the default one.
+    :param proxy: URL of a proxy, if not the environment's.
+    :param is_loopback: whether the service is on this machine, where no proxy is used.
+    :param unknown_extras: names in the extra that mean nothing here.
+    """
+
+    base_url: str
+    authorization: str = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    request_timeout: float
+    max_retries: int
+    max_requests_per_second: float | None
+    ca_bundle: str | None
+    proxy: str | None = field(repr=False)
+    is_loopback: bool
+    unknown_extras: tuple[str, ...]
+
+
+def read_settings(connection: ConnectionLike) -> Settings:
+    """
+    Make settings of a Connection.
+
+    :param connection: an Airflow Connection.
+    :raises ConfigurationError: it lacks something or holds nonsense; the message names the field.
+    """
+    where = f"Connection {connection.conn_id!r}"
+    login, token = connection.login, connection.password
+    for label, value in (("API Key (login)", login), ("Access Token (password)", token)):
+        if not value or not value.strip():
+            raise ConfigurationError(
+                f"{where} has no {label}. Copy it from the Project Page of mParticle Analytics into the Connection."
+            )
+    base_url, is_loopback = _base_url(connection, where)
+    extras = _extras(connection.extra, where)
+    proxy = _proxy(extras, is_loopback, where)
+    basic = b64encode(f"{login}:{token}".encode()).decode()
+    return Settings(
+        base_url=base_url,
+        authorization=f"Basic {basic}",
+        secrets=(token, basic),
+        request_timeout=_number(extras, "request_timeout", where, above=0),
+        max_retries=int(_number(extras, "max_retries", where, at_least=0)),
+        max_requests_per_second=_optional(extras, "max_requests_per_second", where),
+        ca_bundle=_text(extras, "ca_bundle", where),
+        proxy=proxy,
+        is_loopback=is_loopback,
+        unknown_extras=tuple(sorted(set(extras) - set(EXTRA_FIELDS))),
+    )
+
+
+def _base_url(connection: ConnectionLike, where: str) -> tuple[str, bool]:
+    given = (connection.host or "").strip() or DEFAULT_HOST
+    scheme = (connection.schema or "https").lower()
+    if scheme not in ("http", "https"):
+        raise ConfigurationError(f"{where} has the Schema {connection.schema!r}. Leave it empty.")
+    url, host, port = _split(given if "://" in given else f"{scheme}://{given}", given, where)
+    port = port or connection.port
+    is_loopback = _is_loopback(host)
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback):
+        raise ConfigurationError(
+            f"{where} has the Host {given!r}, but the service is reached by HTTPS only: the access token would "
+            "travel in the clear. Write the bare host or an https:// URL; http:// is for an emulator on this "
+            "machine (127.0.0.1, localhost)."
+        )
+    netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    return f"{url.scheme}://{netloc}{API_PATH}", is_loopback
+
+
+def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | None]:
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError:
+        url, host, port = SplitResult("", "", "", "", ""), None, None
+    extra_path = url.path.rstrip("/") not in ("", API_PATH)
+    if (
+        not host
+        or any(c.isspace() for c in text)
+        or extra_path
+        or url.query
+        or url.fragment
+        or "@" in url.netloc
+    ):
+        # What was given is not repeated when it may hold credentials.
+        shown = "" if "@" in given or "?" in given else f" {given!r}"
+        raise ConfigurationError(
+            f"{where} has a Host{shown} that is not one. Write a bare host ({DEFAULT_HOST}), host:port, or an "
+            "https:// URL without a path; API Key and Access Token have fields of their own."
+        )
+    return url, host, port
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _extras(extra: Any, where: str) -> Mapping[str, Any]:
+    if not extra:
+        return {}
+    try:
+        extras = json.loads(extra) if isinstance(extra, str) else extra
+    except ValueError:
+        extras = None
+    if not isinstance(extras, Mapping):
+        raise ConfigurationError(
+            f'{where}: the Extra is not a JSON object, such as {{"request_timeout": 30}}.'
+        )
+    # An empty field of the form counts as not given.
+    return {name: value for name, value in extras.items() if value is not None and value != ""}
+
+
+def _optional(extras: Mapping[str, Any], name: str, where: str) -> float | None:
+    return _number(extras, name, where, above=0) if name in extras else None
+
+
+def _number(
+    extras: Mapping[str, Any],
+    name: str,
+    where: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+) -> float:
+    value = extras.get(name, EXTRA_FIELDS[name].default)
+    number = _as_number(value)
+    whole = EXTRA_FIELDS[name].kind == "integer"
+    fits = (
+        number is not None
+        and abs(number) < 1e9
+        and (above is None or number > above)
+        and (at_least is None or number >= at_least)
+        and (not whole or number == int(number))
+    )
+    if number is None or not fits:
+        kind = "a whole number" if whole else "a number"
+        bound = f"above {above}" if above is not None else f"from {at_least}"
+        raise ConfigurationError(
+            f"{where}: the extra {name!r} is {value!r}, but it has to be {kind} {bound}."
+        )
+    return number
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = extras.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{where}: the extra {name!r} has to be text, not {type(value).__name__}.")
+    return value
+
+
+def _proxy(extras: Mapping[str, Any], is_loopback: bool, where: str) -> str | None:
+    proxy = _text(extras, "proxy", where)
+    if proxy is None:
+        return None
+    if is_loopback:
+        raise ConfigurationError(f"{where} has a proxy, but its Host is this machine. Take the proxy out.")
+    try:
+        usable = urlsplit(proxy).scheme in ("http", "https") and bool(urlsplit(proxy).hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            f"{where}: the extra 'proxy' has to be a URL like http://proxy.example.com:3128."
+        )
+    return proxy

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulator as a context manager: a server on a thread of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from airflow_provider_segments.emulator._app import build_app
+from airflow_provider_segments.emulator._background import Background
+from airflow_provider_segments.emulator._faults import Fault, FaultBook
+from airflow_provider_segments.emulator._listener import Listener
+from airflow_provider_segments.emulator._segments import EmulatedSegment, build_segments
+from airflow_provider_segments.emulator._server import basic
+from airflow_provider_segments.emulator._service import Service, Settings
+from airflow_provider_segments.emulator._storage import NoStorage, S3Storage, Storage
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from airflow_provider_segments.emulator._exports import RequestRecord, Submission
+
+
+class Emulator:
+    """
+    A local stand-in for the User Segments Export API; use it in a ``with`` statement, once.
+
+    :param s3_endpoint_url: Address of a local S3; None for AWS.
+    :param bucket: Bucket of the files, created if missing; None names files without writing any.
+    :param prefix: Folder of the files in the bucket.
+    :param segments: How many segments there are, or their descriptions.
+    :param rows: Users in a segment whose description does not say.
+    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first look.
+    :param api_key: User name to accept.
+    :param access_token: Password to accept.
+    :param presigned: Name files by presigned URLs instead of ``s3://`` addresses.
+    :param refresh_seconds: Time between two refreshes of all Dynamic segments; None for on demand only.
+    :param ssl_context: Certificate to serve HTTPS with; None for HTTP.
+    :param host: Address to listen on.
+    :param port: Port to listen on; 0 for a free one.
+    :param faults: What goes wrong from the start.
+    :param aws_access_key_id: For S3; None takes what boto3 finds, or ``testing`` at a local S3.
+    :param aws_secret_access_key: As above.
+    :param log: Log one line for each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        s3_endpoint_url: str | None = None,
+        bucket: str | None = "upload-bucket",
+        prefix: str = "path/to",
+        segments: int | Sequence[EmulatedSegment] = 3,
+        rows: int = 1000,
+        export_seconds: float = 5.0,
+        api_key: str = "emulator-key",
+        access_token: str = "emulator-token",
+        presigned: bool = False,
+        refresh_seconds: float | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: Sequence[Fault] = (),
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        log: bool = False,
+    ) -> None:
+        self._credentials = api_key, access_token
+        settings = Settings(
+            prefix=prefix,
+            export_seconds=export_seconds,
+            presigned=presigned,
+            refresh_seconds=refresh_seconds,
+        )
+        complete = build_segments(segments, rows)
+        self._storage: Storage = NoStorage()
+        if bucket is not None:
+            self._storage = S3Storage(
+                bucket=bucket,
+                endpoint_url=s3_endpoint_url,
+                aws_access_key_id=aws_access_key_id,
+                aws_secret_access_key=aws_secret_access_key,
+            )
+        self._service = Service(
+            settings=settings, segments=complete, storage=self._storage, faults=FaultBook(faults)
+        )
+        self._listener = Listener(host=host, port=port, ssl_context=ssl_context)
+        app = build_app(
+            self._service,
+            authorization=basic(api_key, access_token),
+            log=log,
+            connections=lambda: self.connections,
+        )
+        self._background = Background(self._listener, app, self._service.start)
+
+    def __enter__(self) -> Emulator:
+        """Start the server; when it returns, requests are answered."""
+        self._storage.prepare()
+        self._background.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the server and cut its connections."""
+        self._background.stop()
+        self._service.close()
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return self._listener.url
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """Every POST that started an export, in order."""
+        return list(self._service.submissions)
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Every request that arrived, in order."""
+        return list(self._service.requests)
+
+    @property
+    def redirects_followed(self) -> int:
+        """How many requests followed a redirect."""
+        return sum(record.route == "redirected" for record in self.requests)
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections have been accepted."""
+        return self._listener.connections
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """The status of each export by its id."""
+        return {export.export_id: export.status for export in list(self._service.exports.values())}
+
+    @property
+    def segments(self) -> list[EmulatedSegment]:
+        """The segments as they are now."""
+        return list(self._service.segments.values())
+
+    def airflow_connection(self) -> dict[str, object]:
+        """Return a Connection to the emulator; its JSON fits an ``AIRFLOW_CONN_`` variable."""
+        login, password = self._credentials
+        fields: dict[str, object] = {"conn_type": "mparticle_analytics", "host": self.url}
+        return fields | {"login": login, "password": password, "extra": {}}
+
+    def inject(self, fault: Fault) -> None:
+        """
+        Let something go wrong.
+
+        :param fault: What, and when.
+        """
+        self._service.faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more; what has struck an export stays with it."""
+        self._service.faults.clear()
+
+    def refresh(self, segment_id: str | None = None) -> None:
+        """
+        Advance ``lastRun`` of one segment, or of all Dynamic ones.
+
+        :param segment_id: The segment.
+        :raises KeyError: If there is no such segment.
+        """
+        self._service.refresh(segment_id)
+
+    def expire(self, export_id: str) -> None:
+        """
+        Delete the file of a complete export and move its end 49 hours back.
+
+        :param export_id: The export.
+        :raises KeyError: If there is no such export.
+        :raises ValueError: If it is not complete.
+        """
+        self._service.expire(export_id)
+
+    def pause(self, mode: Literal["refuse", "silence"] = "refuse") -> None:
+        """
+        Begin an outage; exports go on behind it.
+
+        :param mode: ``refuse`` cuts all connections and refuses new ones, ``silence`` answers nothing.
+        """
+        if mode not in ("refuse", "silence"):
+            raise ValueError(mode)
+        if mode == "silence":
+            self._service.silent = True
+        else:
+            self._background.call(self._listener.refuse())
+
+    def resume(self) -> None:
+        """End an outage, on the same port; requests met with silence stay unanswered."""
+        self._service.silent = False
+        self._background.call(self._listener.resume())

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be made to go wrong, and when it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Target = Literal["list", "export", "status", "any"]
+
+
+class FaultKind(StrEnum):
+    """The faults the emulator can play."""
+
+    LATENCY = "latency"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    INTERNAL_ERROR = "internal_error"
+    BAD_GATEWAY = "bad_gateway"
+    UNAVAILABLE = "unavailable"
+    GATEWAY_TIMEOUT = "gateway_timeout"
+    CUT_BEFORE = "cut_before"
+    CUT_AFTER = "cut_after"
+    HALF_BODY = "half_body"
+    HTML = "html"
+    REDIRECT = "redirect"
+    SILENCE = "silence"
+    EXTRA_FIELDS = "extra_fields"
+    FAILED = "failed"
+    NEVER = "never"
+    UNKNOWN_STATUS = "unknown_status"
+    NO_FILENAME = "no_filename"
+    PRESIGNED = "presigned"
+
+
+SUBMISSION_KINDS = frozenset(
+    {
+        FaultKind.FAILED,
+        FaultKind.NEVER,
+        FaultKind.UNKNOWN_STATUS,
+        FaultKind.NO_FILENAME,
+        FaultKind.PRESIGNED,
+    }
+)
+# These combine with others; of all other kinds only one can strike the same request or submission.
+_COMBINABLE = frozenset(
+    {FaultKind.LATENCY, FaultKind.EXTRA_FIELDS, FaultKind.UNKNOWN_STATUS, FaultKind.PRESIGNED}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """
+    Something that goes wrong on demand.
+
+    Kinds that concern an export (FAILED, NEVER, UNKNOWN_STATUS, NO_FILENAME, PRESIGNED) strike the next
+    accepted submission and stay with that export. EXTRA_FIELDS strikes an answer, and a submission it
+    strikes keeps the extra fields in every later answer. All other kinds strike a single request.
+
+    :param kind: What goes wrong.
+    :param on: The call it strikes.
+    :param times: How often it strikes; None means until the faults are cleared.
+    :param every: Strike at every n-th matching request only.
+    :param seconds: Delay before the fault shows; for SILENCE, the time until the connection is cut, where
+        0 means that it lasts until the client leaves.
+    :param retry_after: Value of the ``Retry-After`` header of a refusal, passed on to the letter.
+    """
+
+    kind: FaultKind
+    on: Target = "any"
+    times: int | None = 1
+    every: int = 1
+    seconds: float = 0
+    retry_after: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could never strike."""
+        object.__setattr__(self, "kind", FaultKind(self.kind))
+        _require(self.on in get_args(Target), f"on must be one of {', '.join(get_args(Target))}: {self.on!r}")
+        _require(self.times is None or self.times >= 1, f"times must be at least 1, or none: {self.times}")
+        _require(self.every >= 1, f"every must be at least 1: {self.every}")
+        _require(0 <= self.seconds < float("inf"), f"seconds must be finite and not negative: {self.seconds}")
+        _require(
+            self.kind not in SUBMISSION_KINDS or self.on in ("export", "any"),
+            f"{self.kind} strikes submissions, so on must be export or any: {self.on!r}",
+        )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _times(value: object) -> int | None:
+    return None if value is None or str(value).lower() == "none" else int(str(value))
+
+
+_READERS: dict[str, Callable[[object], object]] = {
+    "kind": lambda value: FaultKind(str(value)),
+    "on": str,
+    "times": _times,
+    "every": lambda value: int(str(value)),
+    "seconds": lambda value: float(str(value)),
+    "retry_after": lambda value: None if value is None else str(value),
+}
+
+
+def fault_from(fields: Mapping[str, object]) -> Fault:
+    """
+    Build a fault from JSON or from the command line.
+
+    :param fields: Constructor arguments by name; numbers may be given as text.
+    :raises ValueError: If a name is unknown, the kind is missing or a value makes no sense.
+    """
+    unknown = sorted(set(fields) - set(_READERS))
+    _require(not unknown, f"unknown fault options: {', '.join(unknown)}; known are {', '.join(_READERS)}")
+    _require("kind" in fields, "a fault needs a kind")
+    return Fault(**{name: _READERS[name](value) for name, value in fields.items()})  # type: ignore[arg-type]
+
+
+def parse_fault(text: str) -> Fault:
+    """
+    Read ``kind:option=value,option=value``.
+
+    :param text: For example ``too_many_requests:on=status,every=2,times=none,retry_after=3``.
+    :raises ValueError: If the text is no fault.
+    """
+    kind, _, rest = text.partition(":")
+    # An HTTP date as retry_after has commas of its own, so only a comma before an option separates.
+    options = [option.partition("=") for option in re.split(r",(?=\w+=)", rest) if option]
+    return fault_from({name: value for name, _, value in options} | {"kind": kind})
+
+
+@dataclasses.dataclass
+class _Armed:
+    fault: Fault
+    left: int | None
+    seen: int = 0
+
+    def is_due(self) -> bool:
+        self.seen += 1
+        return self.seen % self.fault.every == 0
+
+
+class FaultBook:
+    """The faults that are set, and whom they strike next. Safe to use from several threads."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._lock = threading.Lock()
+        self._armed: list[_Armed] = []
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._armed.append(_Armed(fault, fault.times))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._armed.clear()
+
+    def for_request(self, route: str) -> list[Fault]:
+        return self._strike(lambda f: f.kind not in SUBMISSION_KINDS and f.on in ("any", route))
+
+    def for_submission(self) -> frozenset[FaultKind]:
+        return frozenset(fault.kind for fault in self._strike(lambda f: f.kind in SUBMISSION_KINDS))
+
+    def _strike(self, matches: Callable[[Fault], bool]) -> list[Fault]:
+        with self._lock:
+            due = [armed for armed in self._armed if matches(armed.fault) and armed.is_due()]
+            first = next((armed for armed in due if armed.fault.kind not in _COMBINABLE), None)
+            struck = [armed for armed in due if armed is first or armed.fault.kind in _COMBINABLE]
+            for armed in struck:
+                armed.left = None if armed.left is None else armed.left - 1
+            self._armed = [armed for armed in self._armed if armed.left != 0]
+        return [armed.fault for armed in struck]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port: listening, counting connections, and refusing them for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    import ssl
+
+_BACKLOG = 1024
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Listener:
+    """
+    A listening socket that can go away and come back on the same port.
+
+    :param host: Address to listen on.
+    :param port: Port to listen on; 0 for a free one.
+    :param ssl_context: Certificate to serve HTTPS with; None for HTTP.
+    """
+
+    def __init__(self, *, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
+        self.connections = 0
+        self._host = host
+        self._port = port
+        self._ssl = ssl_context
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The address a client on this machine uses."""
+        host = _WILDCARDS.get(self._host, self._host)
+        scheme = "http" if self._ssl is None else "https"
+        return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
+
+    def bind(self) -> None:
+        """
+        Take the port without listening yet.
+
+        :raises OSError: If the port is taken or the host is not ours.
+        """
+        found = socket.getaddrinfo(
+            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, proto, _, address = found[0]
+        self._socket = socket.socket(family, kind, proto)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(address)
+        except OSError:
+            self.release()
+            raise
+        self._port = self._socket.getsockname()[1]
+
+    def release(self) -> None:
+        """Give up a port that is not listened on."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def open(self, app: web.Application) -> None:
+        """
+        Serve an application on the port taken.
+
+        :param app: The application.
+        """
+        # Without cancellation a request that is never answered would outlive its client.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+        await self._runner.setup()
+        await self.resume()
+
+    async def refuse(self) -> None:
+        """Cut all connections and refuse new ones, but hold the port: bound and not listening, it refuses."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        await self._cut_all()
+        self.bind()
+
+    async def resume(self) -> None:
+        """Listen on the port held, if it is not listened on already."""
+        if self._server is None and self._socket is not None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                self._accept, sock=self._socket, ssl=self._ssl, backlog=_BACKLOG
+            )
+            self._socket = None
+
+    async def close(self) -> None:
+        """Cut all connections and give up the port."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.release()
+        await self._cut_all()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        self.connections += 1
+        server = self._runner.server if self._runner else None
+        if server is None:
+            raise ConnectionAbortedError
+        return server()
+
+    async def _cut_all(self) -> None:
+        server = self._runner.server if self._runner else None
+        for connection in server.connections if server else []:
+            if connection.transport is not None:
+                connection.transport.abort()
+        # Transports tell their protocols in the next round of the loop.
+        await asyncio.sleep(0)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the service does, without HTTP.
+
+Everything that changes an export while it runs happens on the server's event loop. Other threads read
+copies, and change only what a lock or a single assignment keeps whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_provider_segments.emulator._exports import Export, RequestRecord, Submission
+from airflow_provider_segments.emulator._faults import FaultBook, FaultKind
+from airflow_provider_segments.emulator._segments import EmulatedSegment, csv_of
+from airflow_provider_segments.emulator._storage import WRITERS, Storage, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+_EXPIRED_AFTER = timedelta(hours=49)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """
+    How the emulated service behaves.
+
+    :param prefix: Folder of the files in the bucket.
+    :param export_seconds: Time an export takes.
+    :param presigned: Name files by presigned URLs.
+    :param refresh_seconds: Time between two refreshes of all Dynamic segments; None for never.
+    """
+
+    prefix: str
+    export_seconds: float
+    presigned: bool
+    refresh_seconds: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse times that make no sense."""
+        if self.export_seconds < 0 or (self.refresh_seconds is not None and self.refresh_seconds <= 0):
+            message = "export_seconds must not be negative, refresh_seconds must be above 0"
+            raise ValueError(message)
+
+
+class Service:
+    """
+    The emulated project: its segments, its exports and what has been asked of it.
+
+    :param settings: How it behaves.
+    :param segments: What it has.
+    :param storage: Where its files go.
+    :param faults: What goes wrong.
+    """
+
+    def __init__(
+        self, *, settings: Settings, segments: Sequence[EmulatedSegment], storage: Storage, faults: FaultBook
+    ) -> None:
+        self.segments = {segment.segment_id: segment for segment in segments}
+        self.exports: dict[str, Export] = {}
+        self.submissions: list[Submission] = []
+        self.requests: list[RequestRecord] = []
+        self.faults = faults
+        self.silent = False
+        self._settings = settings
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="emulator-s3")
+        self._finishing: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Start the refresh timer; call it on the event loop."""
+        if self._settings.refresh_seconds is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.refresh_seconds, self._refresh_and_rearm)
+
+    def close(self) -> None:
+        """Stop the writers; call it when the event loop has ended."""
+        self._writers.shutdown(cancel_futures=True)
+
+    def submit(self, segment: EmulatedSegment, output_format: str, *, extra_fields: bool) -> Export:
+        """
+        Start an export; call it on the event loop.
+
+        :param segment: What to export.
+        :param output_format: Ending of the file's name.
+        :param extra_fields: Whether answers about it have fields nobody knows.
+        """
+        kinds = self.faults.for_submission()
+        export = Export(
+            export_id=str(uuid.uuid4()),
+            segment=segment,
+            output_format=output_format,
+            kinds=kinds | {FaultKind.EXTRA_FIELDS} if extra_fields else kinds,
+            started=datetime.now(UTC),
+            status="QUEUED" if FaultKind.UNKNOWN_STATUS in kinds else "PENDING",
+        )
+        self.exports[export.export_id] = export
+        self.submissions.append(Submission.of(export))
+        if FaultKind.NEVER not in kinds:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.export_seconds, self._finish, export)
+        return export
+
+    async def look_up(self, export_id: str) -> Export | None:
+        """
+        Return an export; if exports take no time, wait until its file is written.
+
+        :param export_id: The export.
+        """
+        export = self.exports.get(export_id)
+        if export is not None and export.ended is None and self._is_instant(export):
+            # A client that leaves must not take the half-written export with it.
+            await asyncio.shield(self._finish(export))
+        return export
+
+    def _is_instant(self, export: Export) -> bool:
+        # Else a look never waits: many files due at once would hold up the answers.
+        return self._settings.export_seconds == 0 and FaultKind.NEVER not in export.kinds
+
+    def _finish(self, export: Export) -> asyncio.Task[None]:
+        task = self._finishing.get(export.export_id)
+        if task is None:
+            task = asyncio.create_task(self._write(export))
+            self._finishing[export.export_id] = task
+        return task
+
+    async def _write(self, export: Export) -> None:
+        filename, failed = None, FaultKind.FAILED in export.kinds
+        if not failed:
+            loop = asyncio.get_running_loop()
+            try:
+                filename = await loop.run_in_executor(self._writers, self._publish, export)
+            except StorageError:
+                log.exception("Export %s ends FAILED: its file could not be written", export.export_id)
+                failed = True
+        export.end("FAILED" if failed else "COMPLETE", filename)
+
+    def _publish(self, export: Export) -> str | None:
+        key = self._key(export)
+        self._storage.put(key, csv_of(export.segment.segment_id, export.segment.rows or 0))
+        if FaultKind.NO_FILENAME in export.kinds:
+            return None
+        presigned = self._settings.presigned or FaultKind.PRESIGNED in export.kinds
+        return self._storage.location(key, presigned=presigned)
+
+    def _key(self, export: Export) -> str:
+        folder = self._settings.prefix.strip("/")
+        name = f"{export.export_id}.{export.output_format}"
+        return f"{folder}/{name}" if folder else name
+
+    def expire(self, export_id: str) -> None:
+        """
+        Let more than 48 hours pass for a complete export: its file goes, its end moves back.
+
+        :param export_id: The export.
+        :raises KeyError: If there is no such export.
+        :raises ValueError: If it is not complete.
+        """
+        export = self.exports[export_id]
+        if export.status != "COMPLETE":
+            message = f"only a complete export can expire: {export_id} is {export.status}"
+            raise ValueError(message)
+        self._storage.delete(self._key(export))
+        export.move_end(datetime.now(UTC) - _EXPIRED_AFTER)
+
+    def refresh(self, segment_id: str | None = None) -> None:
+        """
+        Advance ``lastRun`` of one segment, or of all Dynamic ones.
+
+        :param segment_id: The segment; a Static one can be refreshed only by naming it.
+        :raises KeyError: If there is no such segment.
+        """
+        with self._lock:
+            chosen = (
+                [s for s in self.segments.values() if s.type == "Dynamic"]
+                if segment_id is None
+                else [self.segments[segment_id]]
+            )
+            for segment in chosen:
+                self.segments[segment.segment_id] = dataclasses.replace(segment, last_run=_after(segment))
+
+    def _refresh_and_rearm(self) -> None:
+        self.refresh()
+        self.start()
+
+
+def _after(segment: EmulatedSegment) -> datetime:
+    # The service writes milliseconds: two refreshes within one must still differ.
+    now, last = datetime.now(UTC), segment.last_run
+    return now if last is None else max(now, last + timedelta(milliseconds=1))

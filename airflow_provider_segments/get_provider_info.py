@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Provider metadata, which Airflow reads through the entry point ``apache_airflow_provider``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_segments import connection
+
+__all__ = ["get_provider_info"]
+
+_INTEGRATION = "mParticle Analytics"
+_PACKAGE = "airflow_provider_segments"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return what Airflow's ``provider_info`` schema asks for."""
+    behaviour = connection.ui_field_behaviour()
+    return {
+        "package-name": "airflow-provider-segments",
+        "name": "mParticle Analytics User Segments",
+        "description": "Export mParticle Analytics (formerly Indicative) User Segments to Amazon S3.",
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://docs.mparticle.com/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": _modules("hooks"),
+        "operators": _modules("operators"),
+        "sensors": _modules("sensors"),
+        "triggers": _modules("triggers"),
+        "connection-types": [
+            {
+                "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",
+                "connection-type": connection.CONN_TYPE,
+                "hook-name": connection.HOOK_NAME,
+                "conn-fields": {name: _conn_field(field) for name, field in connection.EXTRA_FIELDS.items()},
+                "ui-field-behaviour": {
+                    "hidden-fields": behaviour["hidden_fields"],
+                    "relabeling": behaviour["relabeling"],
+                    "placeholders": behaviour["placeholders"],
+                },
+            }
+        ],
+    }
+
+
+def _modules(kind: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.{kind}.user_segments"]}]
+
+
+def _conn_field(field: connection.ExtraField) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": [field.kind, "null"]}
+    if field.default is not None:
+        schema["default"] = field.default
+    return {"label": field.label, "description": field.description, "schema": schema}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an Airflow Connection to settings whose secrets Airflow masks in every log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.connection import EXTRA_FIELDS, HOOK_NAME, Settings, read_settings
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.connection import ConnectionLike
+
+__all__ = ["no_such_connection", "settings_of"]
+
+
+def settings_of(connection: ConnectionLike, log: Any) -> Settings:
+    """
+    Read a Connection and have its secrets masked.
+
+    :param connection: an Airflow Connection.
+    :param log: where extras that mean nothing are told.
+    """
+    settings = read_settings(connection)
+    for secret in settings.secrets:
+        mask_secret(secret)
+    if settings.unknown_extras:
+        log.warning(
+            "Connection %r has extras that mean nothing here: %s. Known are: %s.",
+            connection.conn_id,
+            ", ".join(settings.unknown_extras),
+            ", ".join(EXTRA_FIELDS),
+        )
+    return settings
+
+
+def no_such_connection(conn_id: str) -> ConfigurationError:
+    """
+    Return the error for a Connection that does not exist.
+
+    :param conn_id: the one asked for.
+    """
+    return ConfigurationError(
+        f"Connection {conn_id!r} does not exist. Create it under Admin > Connections with the type {HOOK_NAME!r}, or "
+        f"set the environment variable AIRFLOW_CONN_{conn_id.upper()} on workers and triggerers."
+    )

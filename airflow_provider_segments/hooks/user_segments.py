@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks for mParticle Analytics' User Segments Export API: two transports of one protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from tenacity import AsyncRetrying, Retrying
+
+from airflow_provider_segments import connection
+from airflow_provider_segments._deadline import in_seconds
+from airflow_provider_segments.api import calls, pacing
+from airflow_provider_segments.api.errors import (
+    CallError,
+    ConfigurationError,
+    ExportTimeoutError,
+    NotSentError,
+    SegmentLookupError,
+    UserSegmentsError,
+)
+from airflow_provider_segments.hooks._clock import Clock
+from airflow_provider_segments.hooks._connection import no_such_connection, settings_of
+from airflow_provider_segments.hooks._loops import Deadline, Retries, Wait
+from airflow_provider_segments.hooks._shared import shared_client
+from airflow_provider_segments.hooks._transports import RequestsTransport
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from airflow_provider_segments.api.calls import Call
+    from airflow_provider_segments.api.models import SegmentExport, UserSegment
+
+__all__ = ["UserSegmentsAsyncHook", "UserSegmentsHook"]
+
+T = TypeVar("T")
+
+
+class UserSegmentsHook(BaseHook):
+    """
+    Talk to the User Segments Export API from a worker.
+
+    All methods raise a child of `UserSegmentsError` when something goes wrong; what is repeated before that
+    stands in `api.pacing`.
+
+    :param mparticle_conn_id: the Connection.
+    """
+
+    conn_name_attr = connection.CONN_NAME_ATTR
+    default_conn_name = connection.DEFAULT_CONN_ID
+    conn_type = connection.CONN_TYPE
+    hook_name = connection.HOOK_NAME
+
+    _clock = Clock()
+
+    def __init__(self, mparticle_conn_id: str = connection.DEFAULT_CONN_ID) -> None:
+        super().__init__()
+        self.mparticle_conn_id = mparticle_conn_id
+        self._transport: RequestsTransport | None = None
+        self._limit = pacing.RateLimit(None)
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields, for Airflow before 3.2."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import Optional
+
+        kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
+        return {
+            name: kinds[field.kind](
+                lazy_gettext(field.label),
+                widget=BS3TextFieldWidget(),
+                description=field.description,
+                validators=[Optional()],
+            )
+            for name, field in connection.EXTRA_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form's standard fields look, for Airflow before 3.2."""
+        return connection.ui_field_behaviour()
+
+    def list_segments(self) -> list[UserSegment]:
+        """Return all segments of the project."""
+        return self._perform(calls.list_segments())
+
+    def get_segment(self, segment_id: str | None = None, name: str | None = None) -> UserSegment:
+        """
+        Return the one segment with an id or with exactly a name.
+
+        :param segment_id: the segment's id.
+        :param name: the segment's name, to the letter.
+        :raises SegmentLookupError: there is none (the message names the closest ones), or the name belongs to
+            several (the message lists their ids).
+        """
+        if (segment_id is None) == (name is None):
+            raise ConfigurationError("Give exactly one of segment_id and name.")
+        return _pick(self.list_segments(), segment_id, name)
+
+    def request_export(self, segment_id: str, output_format: str = "csv") -> SegmentExport:
+        """
+        Request an export. Every request that is accepted starts another one, and none can be cancelled.
+
+        :param segment_id: the segment.
+        :param output_format: the file's format.
+        """
+        export = self._perform(calls.request_export(segment_id, output_format))
+        self.log.info("Requested %s (%s).", export.label, output_format)
+        return export
+
+    def get_export(self, export_id: str) -> SegmentExport:
+        """
+        Return how far an export is.
+
+        :param export_id: the export.
+        """
+        return self._perform(calls.get_export(export_id))
+
+    def wait_for_export(
+        self,
+        export_id: str,
+        timeout: timedelta | float = timedelta(days=1),
+        poll_interval: float | None = None,
+        *,
+        latest: SegmentExport | None = None,
+    ) -> SegmentExport:
+        """
+        Block until an export is complete. Outages and 429s are sat out until the deadline.
+
+        :param export_id: the export.
+        :param timeout: of the wait: a timedelta or seconds.
+        :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+        :param latest: the latest answer, if one is at hand, so that it is not asked for at once.
+        :raises ExportFailedError: the export failed, or is complete without a file.
+        :raises ExportTimeoutError: it took longer than the timeout.
+        """
+        if poll_interval is not None:
+            in_seconds("poll_interval", poll_interval)
+        deadline = Deadline(self._clock, in_seconds("timeout", timeout))
+        wait = Wait(deadline, poll_interval, self._clock, self.log)
+        call = calls.get_export(export_id)
+        export = latest or self._perform(call, pacing.WAIT, deadline)
+        while (pause := wait.pause_after(export)) is not None:
+            self._clock.sleep(pause)
+            export = self._perform(call, pacing.WAIT, deadline)
+        return export.ensure_complete()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """List the segments and say how many there are, or what is wrong."""
+        try:
+            # Somebody looks at a button: one try, no waiting.
+            segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
+        except NotSentError as error:
+            return False, f"Unreachable. {error}"
+        except UserSegmentsError as error:
+            return False, str(error)
+        return True, f"Connected. The project has {len(segments)} segment{'' if len(segments) == 1 else 's'}."
+
+    def close(self) -> None:
+        """Close the connections to the service; the next call opens them anew."""
+        transport, self._transport = self._transport, None
+        if transport:
+            transport.close()
+
+    def _perform(
+        self, call: Call[T], patience: pacing.Patience | None = None, deadline: Deadline | None = None
+    ) -> T:
+        patience = patience or pacing.worker_patience(self._open().settings.max_retries)
+        retries = Retries(call, patience, deadline, self._clock, self.log)
+        loop = Retrying(sleep=self._clock.sleep, **retries.for_tenacity())
+        answer: T = loop(self._attempt, call, deadline)
+        return answer
+
+    def _attempt(self, call: Call[T], deadline: Deadline | None) -> T:
+        transport = self._open()
+        settings = transport.settings
+        if (pause := self._limit.reserve(self._clock.monotonic())) > 0:
+            self._clock.sleep(pause)
+        timeout = (
+            settings.request_timeout
+            if deadline is None
+            else min(settings.request_timeout, deadline.remaining)
+        )
+        try:
+            reply = transport.send(call, max(timeout, 1e-3))
+            return calls.read_reply(call, reply, now=self._clock.time(), secrets=settings.secrets)
+        except CallError as error:
+            if pacing.reads_connection_again(error):
+                self.close()
+            raise
+
+    def _open(self) -> RequestsTransport:
+        if self._transport is None:
+            try:
+                found = self.get_connection(self.mparticle_conn_id)
+            except AirflowNotFoundException as error:
+                raise no_such_connection(self.mparticle_conn_id) from error
+            settings = settings_of(found, self.log)
+            self._limit = pacing.RateLimit(settings.max_requests_per_second)
+            self._transport = RequestsTransport(settings)
+        return self._transport
+
+
+def _pick(segments: list[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
+    if segment_id is not None:
+        found = [segment for segment in segments if segment.segment_id == segment_id]
+        asked, known = f"the id {segment_id!r}", [segment.segment_id for segment in segments]
+    else:
+        found = [segment for segment in segments if segment.name == name]
+        asked, known = f"the name {name!r}", [segment.name for segment in segments]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(segment.segment_id for segment in found)
+        raise SegmentLookupError(f"{len(found)} segments have {asked}: {ids}. Name one by its segment_id.")
+    closest = get_close_matches(segment_id or name or "", known, n=3, cutoff=0.4)
+    hint = f"Closest: {', '.join(map(repr, closest))}." if closest else "None is alike."
+    raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
+
+
+class UserSegmentsAsyncHook:
+    """
+    Talk to the User Segments Export API from an event loop.
+
+    An async context manager: all that are open at a time on one Connection share one client. It has no call
+    that starts an export, for a coroutine in the triggerer may run twice.
+
+    :param mparticle_conn_id: the Connection.
+    """
+
+    _clock = Clock()
+
+    def __init__(self, mparticle_conn_id: str = connection.DEFAULT_CONN_ID) -> None:
+        self.mparticle_conn_id = mparticle_conn_id
+        self.log = logging.getLogger(f"{__name__}.{type(self).__name__}")
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(shared_client(self.mparticle_conn_id))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def list_segments(self) -> list[UserSegment]:
+        """Return all segments of the project."""
+        return await self._perform(calls.list_segments())
+
+    async def get_export(self, export_id: str) -> SegmentExport:
+        """
+        Return how far an export is.
+
+        :param export_id: the export.
+        """
+        return await self._perform(calls.get_export(export_id))
+
+    async def wait_for_export(
+        self,
+        export_id: str,
+        timeout: timedelta | float = timedelta(days=1),
+        poll_interval: float | None = None,
+    ) -> SegmentExport:
+        """
+        Wait until an export is finished and return it, failed ones too.
+
+        :param export_id: the export.
+        :param timeout: of the wait: a timedelta or seconds.
+        :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+        :raises ExportTimeoutError: it took longer than the timeout.
+        """
+        deadline = Deadline(self._clock, in_seconds("timeout", timeout))
+        wait = Wait(deadline, poll_interval, self._clock, self.log)
+        call = calls.get_export(export_id)
+        async with shared_client(self.mparticle_conn_id):
+            export = await self._perform(call, pacing.WAIT, deadline)
+            while (pause := wait.pause_after(export)) is not None:
+                await self._clock.asleep(pause)
+                export = await self._perform(call, pacing.WAIT, deadline)
+            return export
+
+    async def _perform(
+        self, call: Call[T], patience: pacing.Patience | None = None, deadline: Deadline | None = None
+    ) -> T:
+        remaining = None if deadline is None else max(deadline.remaining, 1e-3)
+        async with shared_client(self.mparticle_conn_id) as client:
+            try:
+                async with asyncio.timeout(remaining) as limit:
+                    patience = patience or pacing.worker_patience((await client.settings()).max_retries)
+                    retries = Retries(call, patience, deadline, self._clock, self.log)
+                    loop = AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())
+                    return await loop(client.send, call, self._clock)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise ExportTimeoutError(f"{call.what}: no answer before the deadline.") from error

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep the id of a running export across the tries of a task, on Airflow 3.3 and later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.api.take_up import Remembered
+    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+__all__ = ["RunningExport"]
+
+# Renaming it would lose the exports that run while the package is upgraded.
+_KEY = "user_segment_export"
+
+
+class RunningExport:
+    """
+    The export that a task's tries share.
+
+    It is never forgotten on success: a try that dies after that, before Airflow knows of it, would else request
+    another. A cleared task is known by its `max_tries`, and the store drops what is older than three days.
+
+    :param context: the running task's.
+    :param asked: what the task is asked for, rendered.
+    :param durable: whether to keep anything.
+    :param log: where the decision is told.
+    """
+
+    def __init__(self, context: Any, asked: Mapping[str, str], *, durable: bool, log: Any) -> None:
+        self._asked, self._log = dict(asked), log
+        self._max_tries: int = getattr(context["ti"], "max_tries", 0) or 0
+        # A context of Airflow 2 warns of keys it does not have; membership is safe on each.
+        self._store = context["task_state_store"] if durable and "task_state_store" in context else None
+        if durable and self._store is None:
+            log.info(
+                "This Airflow has no task state store (3.3 and later have): a later try requests another export."
+            )
+
+    def take_up(self, hook: UserSegmentsHook) -> SegmentExport | None:
+        """
+        Return an earlier try's export if this one is to go on with it.
+
+        :param hook: to ask the service how far it is.
+        """
+        remembered = self._remembered()
+        if remembered is None:
+            return None
+        from airflow_provider_segments.api.take_up import Decision
+
+        decision, why, export = self._decide(remembered, hook)
+        self._log.info(
+            "An earlier try requested export %s: %s, for %s.", remembered.export_id, decision.value, why
+        )
+        if decision is Decision.START_ANEW:
+            return None
+        if (
+            remembered.max_tries != self._max_tries
+        ):  # what is taken up now is fresh enough for whoever cleared
+            self._write(replace(remembered, max_tries=self._max_tries))
+        return export
+
+    def keep(self, export: SegmentExport) -> None:
+        """
+        Keep an export's id for later tries.
+
+        :param export: the one just requested.
+        """
+        from airflow_provider_segments.api.take_up import Remembered
+
+        now = datetime.now(timezone.utc).isoformat()
+        self._write(Remembered(export.export_id, self._asked, now, self._max_tries))
+
+    def _decide(
+        self, remembered: Remembered, hook: UserSegmentsHook
+    ) -> tuple[Any, str, SegmentExport | None]:
+        from airflow_provider_segments.api.errors import CallError
+        from airflow_provider_segments.api.take_up import Decision, after_answer, after_refusal, before_asking
+
+        now = datetime.now(timezone.utc)
+        decision, why = before_asking(remembered, self._asked, now)
+        if decision is not Decision.ASK:
+            return decision, why, None
+        try:
+            export = hook.get_export(remembered.export_id)
+        except CallError as error:
+            if (refused := after_refusal(error)) is None:
+                self._log.warning(
+                    "Can't tell how far export %s is, so nothing is requested.", remembered.export_id
+                )
+                raise
+            return *refused, None
+        return *after_answer(export, remembered.max_tries != self._max_tries, now), export
+
+    def _remembered(self) -> Remembered | None:
+        if self._store is None:
+            return None
+        from airflow_provider_segments.api.take_up import Remembered
+
+        try:
+            value = self._store.get(_KEY)
+        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the export
+            self._log.warning(
+                "The task state store can't be read, so a running export is not taken up: %s", error
+            )
+            return None
+        remembered = None if value is None else Remembered.from_json(value)
+        if value is not None and remembered is None:
+            self._log.warning("The task state store holds something else under %r; it is ignored.", _KEY)
+        return remembered
+
+    def _write(self, remembered: Remembered) -> None:
+        if self._store is None:
+            return
+        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+
+        try:
+            self._store.set(_KEY, remembered.to_json(), retention=LONGEST_MEMORY)
+        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the export
+            self._log.warning(
+                "The task state store can't be written, so a later try can't take up export %s: %s",
+                remembered.export_id,
+                error,
+            )

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that list and export user segments."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds
+from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
+from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.exceptions import airflow_errors
+from airflow_provider_segments.operators._take_up import RunningExport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+__all__ = ["UserSegmentExportOperator", "UserSegmentsListOperator"]
+
+
+class UserSegmentsListOperator(BaseOperator):
+    """
+    List the project's user segments, as plain dicts fit for dynamic task mapping.
+
+    Each has the keys ``segment_id``, ``name``, ``description``, ``category``, ``project_id``, ``segment_type`` and
+    ``last_run`` (ISO 8601 in UTC, or None).
+
+    :param name_pattern: a regular expression that the name has to match somewhere (templated).
+    :param category: the category a segment has to be filed under, to the letter (templated).
+    :param segment_type: ``Static`` or ``Dynamic`` (templated).
+    :param mparticle_conn_id: the Connection (templated).
+    """
+
+    template_fields: Sequence[str] = ("name_pattern", "category", "segment_type", "mparticle_conn_id")
+    ui_color = "#dcebf7"
+
+    def __init__(
+        self,
+        *,
+        name_pattern: str | None = None,
+        category: str | None = None,
+        segment_type: str | None = None,
+        mparticle_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name_pattern = name_pattern
+        self.category = category
+        self.segment_type = segment_type
+        self.mparticle_conn_id = mparticle_conn_id
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the segments that pass all filters, in the service's order."""
+        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+        with airflow_errors():
+            pattern = self._pattern()
+            self._check_type()
+            segments = [
+                segment.to_dict() for segment in UserSegmentsHook(self.mparticle_conn_id).list_segments()
+            ]
+        found = [segment for segment in segments if self._fits(segment, pattern)]
+        self.log.info("%d of the project's %d segments pass the filters.", len(found), len(segments))
+        return found
+
+    def _pattern(self) -> re.Pattern[str]:
+        try:
+            return re.compile(self.name_pattern or "")
+        except re.error as error:
+            raise ConfigurationError(
+                f"name_pattern {self.name_pattern!r} is no regular expression: {error}."
+            ) from error
+
+    def _check_type(self) -> None:
+        from airflow_provider_segments.api.models import SegmentType
+
+        if self.segment_type and not SegmentType(self.segment_type).is_known:
+            known = " or ".join(repr(kind.value) for kind in SegmentType)
+            raise ConfigurationError(f"segment_type is {self.segment_type!r}, but it has to be {known}.")
+
+    def _fits(self, segment: dict[str, Any], pattern: re.Pattern[str]) -> bool:
+        return (
+            bool(pattern.search(segment["name"]))
+            and (not self.category or segment["category"] == self.category)
+            and (not self.segment_type or segment["segment_type"] == self.segment_type)
+        )
+
+
+class UserSegmentExportOperator(BaseOperator):
+    """
+    Export a user segment to a file on Amazon S3 and wait for it without holding a worker.
+
+    The result, as return value and as one XCom a key: ``export_id``, ``segment_id``, ``segment_name``,
+    ``segment_type``, ``status``, ``output_format``, ``start_time``, ``end_time``, ``expires_at``, ``filename``,
+    ``s3_uri``, ``s3_bucket``, ``s3_key`` (null when the file is not on S3). ``export_id`` is pushed the moment it is
+    known. The service keeps the file for 48 hours after the export is complete.
+
+    A wrong key or token and a plan without the Export API fail the task at once; a failed export, a timeout and
+    an outage that outlasts the deadline fail the try, and Airflow's retries apply. There is no call to cancel an
+    export: when the task is killed, it goes on at the service.
+
+    :param segment_id: the segment's id (templated); either this or the name.
+    :param segment_name: the segment's name, to the letter (templated).
+    :param output_format: the file's format; the service's page shows ``csv`` only (templated).
+    :param mparticle_conn_id: the Connection (templated).
+    :param wait_for_completion: False to succeed as soon as the export is requested; a sensor may wait for it.
+    :param deferrable: wait in the triggerer, not on a worker.
+    :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+    :param defer_after: seconds to wait on the worker before deferring: about what a deferral costs.
+    :param timeout: of the wait, across deferrals: a timedelta or seconds. The task's execution_timeout counts
+        too; the earlier ends the wait.
+    :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request takes
+        the running export up again instead of starting another.
+    """
+
+    template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
+    ui_color = "#cfe3f5"
+
+    def __init__(
+        self,
+        *,
+        segment_id: str | None = None,
+        segment_name: str | None = None,
+        output_format: str = "csv",
+        mparticle_conn_id: str = DEFAULT_CONN_ID,
+        wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poll_interval: float | None = None,
+        defer_after: float = 4.0,
+        timeout: timedelta | float = timedelta(days=1),
+        durable: bool = True,
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        if (segment_id is None) == (segment_name is None):
+            given = "neither" if segment_id is None else "both"
+            raise ValueError(f"{self.task_id}: give exactly one of segment_id and segment_name, not {given}.")
+        in_seconds(f"{self.task_id}: timeout", timeout)
+        if poll_interval is not None:
+            in_seconds(f"{self.task_id}: poll_interval", poll_interval)
+        if not defer_after >= 0:
+            raise ValueError(
+                f"{self.task_id}: defer_after is {defer_after!r}, but it can't be below 0 seconds."
+            )
+        self.segment_id = segment_id
+        self.segment_name = segment_name
+        self.output_format = output_format
+        self.mparticle_conn_id = mparticle_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.defer_after = defer_after
+        self.timeout = timeout
+        self.durable = durable
+        self._export_id: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Request the export or take up the running one, and wait for it."""
+        with airflow_errors():
+            deadline = deadline_of(context, self.timeout, self.execution_timeout)
+            export = self._begin(context)
+            if not self.wait_for_completion:
+                return export.result(self.output_format)
+            if self.deferrable:
+                export = self._wait_briefly(export) or self._defer(export, deadline)
+            else:
+                export = self._hook.wait_for_export(
+                    export.export_id, deadline.seconds_left, self.poll_interval, latest=export
+                )
+            return self._finish(export)
+
+    def execute_complete(self, context: Context, event: Any = None, export_id: str = "") -> dict[str, Any]:
+        """Resume after the trigger's event."""
+        from airflow_provider_segments.triggers._events import read_event
+
+        with airflow_errors():
+            return self._finish(read_event(event, export_id))
+
+    def on_kill(self) -> None:
+        """Say what the kill does not end."""
+        if self._export_id:
+            self.log.warning(
+                "The task was killed, but export %s goes on: the service has no call to cancel it.",
+                self._export_id,
+            )
+
+    @cached_property
+    def _hook(self) -> UserSegmentsHook:
+        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+        return UserSegmentsHook(self.mparticle_conn_id)
+
+    def _begin(self, context: Context) -> SegmentExport:
+        running = RunningExport(context, self._asked(), durable=self.durable, log=self.log)
+        export = running.take_up(self._hook)
+        if export is None:
+            segment_id = self.segment_id or self._hook.get_segment(name=self.segment_name).segment_id
+            export = self._hook.request_export(segment_id, self.output_format)
+            running.keep(export)
+        self._export_id = export.export_id
+        context["ti"].xcom_push(key="export_id", value=export.export_id)
+        return export
+
+    def _asked(self) -> dict[str, str]:
+        """Return what is asked for, rendered; a later try of the same request asks for the same."""
+        asked = (
+            {"segment_id": self.segment_id}
+            if self.segment_id is not None
+            else {"segment_name": self.segment_name}
+        )
+        asked |= {"output_format": self.output_format, "mparticle_conn_id": self.mparticle_conn_id}
+        for name, value in asked.items():
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigurationError(
+                    f"{self.task_id}: {name} is {value!r} once rendered, but it has to name something."
+                )
+        return asked  # type: ignore[return-value]
+
+    def _wait_briefly(self, export: SegmentExport) -> SegmentExport | None:
+        """Wait about as long as a deferral costs, for most exports take seconds."""
+        if export.status.is_finished:
+            return export
+        if not self.defer_after:
+            return None
+        try:
+            return self._hook.wait_for_export(
+                export.export_id, self.defer_after, self.poll_interval, latest=export
+            )
+        except ExportTimeoutError:
+            return None
+
+    def _defer(self, export: SegmentExport, deadline: Deadline) -> NoReturn:
+        from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+
+        self._hook.close()
+        self.defer(
+            trigger=UserSegmentExportTrigger(
+                export_id=export.export_id,
+                mparticle_conn_id=self.mparticle_conn_id,
+                deadline=deadline.instant.isoformat(),
+                poll_interval=self.poll_interval,
+                deadline_name=deadline.name,
+            ),
+            method_name="execute_complete",
+            kwargs={"export_id": export.export_id},
+            # Second line only: when this one fires, execute_complete is not called.
+            timeout=deadline.with_margin(),
+        )
+
+    def _finish(self, export: SegmentExport) -> dict[str, Any]:
+        result = export.ensure_complete().result(self.output_format)
+        self.log.info(
+            "Complete: %s. The file is at %s until %s.",
+            export.label,
+            result["filename"],
+            result["expires_at"],
+        )
+        return result

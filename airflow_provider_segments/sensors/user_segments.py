@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sensor that waits for an export."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+
+from airflow_provider_segments._deadline import deadline_of, in_seconds
+from airflow_provider_segments.api.errors import (
+    CallError,
+    ConfigurationError,
+    ExportFailedError,
+    ExportTimeoutError,
+)
+from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.exceptions import airflow_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+__all__ = ["UserSegmentExportSensor"]
+
+# An export that failed stays so: another try of the sensor can't help. Both become what soft_fail looks for.
+_INSTEAD = {ExportTimeoutError: AirflowSensorTimeout, ExportFailedError: AirflowFailException}
+# Each look of a rescheduled sensor costs a task start.
+_RESCHEDULE_INTERVAL = 60.0
+
+
+class UserSegmentExportSensor(BaseSensorOperator):
+    """
+    Wait for an export that something else has requested, and return the same XComs as the export operator.
+
+    It waits in the triggerer unless told otherwise; ``mode="reschedule"`` frees the worker between two looks, and
+    ``deferrable=False`` holds it. Outages and 429s are sat out in each mode.
+
+    :param export_id: the export (templated).
+    :param output_format: the format it was requested in, for the result: the service doesn't repeat it (templated).
+    :param mparticle_conn_id: the Connection (templated).
+    :param deferrable: wait in the triggerer. By default so, unless the mode is ``reschedule``.
+    :param poke_interval: fixed seconds between two looks; None for the adaptive schedule (60 s in the mode
+        ``reschedule``).
+    """
+
+    template_fields: Sequence[str] = ("export_id", "output_format", "mparticle_conn_id")
+    ui_color = "#e3edd5"
+
+    def __init__(
+        self,
+        *,
+        export_id: str,
+        output_format: str = "csv",
+        mparticle_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool | None = None,
+        poke_interval: timedelta | float | None = None,
+        multiple_outputs: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            poke_interval=_RESCHEDULE_INTERVAL if poke_interval is None else poke_interval,
+            multiple_outputs=multiple_outputs,
+            **kwargs,
+        )
+        if deferrable and self.mode == "reschedule":
+            raise ValueError(
+                f"{self.task_id}: deferrable=True and mode='reschedule' exclude each other; choose one."
+            )
+        in_seconds(f"{self.task_id}: timeout", self.timeout)
+        self.export_id = export_id
+        self.output_format = output_format
+        self.mparticle_conn_id = mparticle_conn_id
+        self.deferrable = self.mode != "reschedule" if deferrable is None else deferrable
+        self.poll_interval = (
+            None if poke_interval is None else in_seconds(f"{self.task_id}: poke_interval", poke_interval)
+        )
+        self._longer_pause = 0.0
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; on a worker that is held anyway, wait until the end."""
+        with airflow_errors(_INSTEAD):
+            if not isinstance(self.export_id, str) or not self.export_id.strip():
+                raise ConfigurationError(f"{self.task_id}: export_id is {self.export_id!r} once rendered.")
+            if self.reschedule or self.deferrable:
+                export = self._look()
+            else:
+                export = self._hook.wait_for_export(self.export_id, self.timeout, self.poll_interval)
+            if export is not None and export.status.is_finished:
+                return PokeReturnValue(True, self._result(export))
+            if self.deferrable:
+                self._defer(context)
+            return PokeReturnValue(False)
+
+    def execute_complete(self, context: Context, event: Any = None, export_id: str = "") -> dict[str, Any]:
+        """Resume after the trigger's event."""
+        from airflow_provider_segments.triggers._events import read_event
+
+        with airflow_errors(_INSTEAD):
+            return self._result(read_event(event, export_id))
+
+    @cached_property
+    def _hook(self) -> UserSegmentsHook:
+        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+        return UserSegmentsHook(self.mparticle_conn_id)
+
+    def _look(self) -> SegmentExport | None:
+        from airflow_provider_segments.api.pacing import ends_a_wait
+
+        try:
+            return self._hook.get_export(self.export_id)
+        except CallError as error:
+            if ends_a_wait(error):
+                raise
+            self._longer_pause = error.retry_after or 0.0
+            self.log.warning("%s The wait goes on.", error)
+            return None
+
+    def _get_next_poke_interval(
+        self, started_at: Any, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        return max(pause, self._longer_pause)
+
+    def _defer(self, context: Context) -> None:
+        from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+
+        self._hook.close()
+        deadline = deadline_of(context, self.timeout, self.execution_timeout)
+        self.defer(
+            trigger=UserSegmentExportTrigger(
+                export_id=self.export_id,
+                mparticle_conn_id=self.mparticle_conn_id,
+                deadline=deadline.instant.isoformat(),
+                poll_interval=self.poll_interval,
+                deadline_name=deadline.name,
+            ),
+            method_name="execute_complete",
+            kwargs={"export_id": self.export_id},
+            # Second line only: when this one fires, execute_complete is not called.
+            timeout=deadline.with_margin(),
+        )
+
+    def _result(self, export: SegmentExport) -> dict[str, Any]:
+        result = export.ensure_complete().result(self.output_format)
+        self.log.info(
+            "Complete: %s. The file is at %s until %s.",
+            export.label,
+            result["filename"],
+            result["expires_at"],
+        )
+        return result
