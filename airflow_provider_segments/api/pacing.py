@@ -191,15 +191,19 @@ def delay_before_poll(age: float, poll_interval: float | None, spread: float) ->
 
 
 class RateLimit:
-    """
-    Hand out one slot every ``1 / per_second`` seconds, in the order they are asked for.
+    """Hand out one slot every ``1 / per_second`` seconds, in the order they are asked for."""
 
-    :param per_second: the limit; None for none.
-    """
-
-    def __init__(self, per_second: float | None) -> None:
-        self._interval = 1 / per_second if per_second else 0.0
+    def __init__(self) -> None:
+        self._interval = 0.0
         self._next = -math.inf
+
+    def change(self, per_second: float | None) -> None:
+        """
+        Set the limit; slots that were handed out stay so.
+
+        :param per_second: the limit; None for none.
+        """
+        self._interval = 1 / per_second if per_second else 0.0
 
     def reserve(self, now: float) -> float:
         """

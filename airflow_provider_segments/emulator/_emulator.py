@@ -169,6 +169,15 @@ class Emulator:
         """
         self._service.refresh(segment_id)
 
+    def end(self, export_id: str) -> None:
+        """
+        End a running export now, with its file written.
+
+        :param export_id: The export.
+        :raises KeyError: If there is no such export.
+        """
+        self._background.call(self._service.end(export_id))
+
     def expire(self, export_id: str) -> None:
         """
         Delete the file of a complete export and move its end 49 hours back.

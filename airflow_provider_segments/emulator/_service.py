@@ -123,6 +123,15 @@ class Service:
             await asyncio.shield(self._finish(export))
         return export
 
+    async def end(self, export_id: str) -> None:
+        """
+        End a running export now; call it on the event loop.
+
+        :param export_id: The export.
+        :raises KeyError: If there is no such export.
+        """
+        await self._finish(self.exports[export_id])
+
     def _is_instant(self, export: Export) -> bool:
         # Else a look never waits: many files due at once would hold up the answers.
         return self._settings.export_seconds == 0 and FaultKind.NEVER not in export.kinds

@@ -46,7 +46,7 @@ class SharedClient:
         self._opening = asyncio.Lock()
         self._transport: AiohttpTransport | None = None
         self._retired: list[AiohttpTransport] = []
-        self._limit = RateLimit(None)
+        self._limit = RateLimit()
         self.users = 0
 
     async def settings(self) -> Settings:
@@ -83,7 +83,7 @@ class SharedClient:
                     raise no_such_connection(self._conn_id) from error
                 # Masking tells Airflow's supervisor in a blocking way.
                 settings = await asyncio.to_thread(settings_of, connection, log)
-                self._limit = RateLimit(settings.max_requests_per_second)
+                self._limit.change(settings.max_requests_per_second)
                 self._transport = await AiohttpTransport.open(settings)
             return self._transport
 

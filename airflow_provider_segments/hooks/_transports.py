@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import aiohttp
 import requests
+from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 from yarl import URL
 
@@ -33,8 +36,6 @@ from airflow_provider_segments.api.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_segments.connection import Settings
 
 __all__ = ["POOL_SIZE", "AiohttpTransport", "RequestsTransport"]
@@ -100,22 +101,36 @@ def _too_long(call: Call[Any]) -> OversizedError:
     return OversizedError(f"{call.what}: the answer is longer than {MAX_BODY_BYTES} bytes and was not read.")
 
 
-class _Body:
-    """A request's body that knows whether anything asked for it: before that, no request is complete."""
+class _Connection(HTTPSConnection):
+    """A connection whose failures up to the end of the TLS handshake say that nothing was sent."""
 
-    def __init__(self, data: bytes | None) -> None:
-        self._data, self.sent = data or b"", False
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError as error:
+            raise NewConnectionError(self, f"the handshake failed: {error}") from error
 
-    def __len__(self) -> int:
-        return len(self._data)
 
-    def __iter__(self) -> Iterator[bytes]:
-        yield self.read()
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
-    def read(self, size: int = -1) -> bytes:
-        self.sent = True
-        data, self._data = self._data, b""
-        return data
+
+class _Adapter(HTTPAdapter):
+    """Requests' own adapter, on such connections."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._use_pool(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return self._use_pool(super().proxy_manager_for(*args, **kwargs))
+
+    @staticmethod
+    def _use_pool(manager: PoolManager) -> PoolManager:
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        return manager
 
 
 class RequestsTransport:
@@ -128,6 +143,7 @@ class RequestsTransport:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._session = requests.Session()
+        self._session.mount("https://", _Adapter())
         self._session.trust_env = False
         self._session.verify = _ca_bundle(settings)
         proxy = _proxy(settings)
@@ -140,13 +156,12 @@ class RequestsTransport:
         :param call: what to send.
         :param timeout: seconds.
         """
-        body = _Body(call.body)
         until = time.monotonic() + timeout
         try:
             with self._session.request(
                 call.method,
                 self.settings.base_url + call.path,
-                data=body if call.body is not None else None,  # type: ignore[arg-type]
+                data=call.body,
                 headers=_headers(self.settings, call),
                 timeout=timeout,
                 allow_redirects=False,
@@ -156,7 +171,7 @@ class RequestsTransport:
         except requests.exceptions.ContentDecodingError as error:
             _give_up(UnreadableError, call, self.settings, error)
         except requests.RequestException as error:
-            _give_up(_kind_of(error, call, body), call, self.settings, error)
+            _give_up(_kind_of(error), call, self.settings, error)
 
     def _read(self, call: Call[Any], response: requests.Response, until: float) -> bytes:
         read = bytearray()
@@ -173,16 +188,16 @@ class RequestsTransport:
         self._session.close()
 
 
-def _kind_of(error: requests.RequestException, call: Call[Any], body: _Body) -> type[CallError]:
+def _kind_of(error: requests.RequestException) -> type[CallError]:
     reason = error.args[0].reason if error.args and isinstance(error.args[0], MaxRetryError) else None
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return CertificateError
     not_sent = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)
-    if isinstance(error, not_sent) or isinstance(reason, NewConnectionError):
-        return NotSentError
-    if call.body is not None:
-        return NoAnswerError if body.sent else NotSentError
-    return NotSentError if isinstance(error, requests.exceptions.SSLError) else NoAnswerError
+    return (
+        NotSentError
+        if isinstance(error, not_sent) or isinstance(reason, NewConnectionError)
+        else NoAnswerError
+    )
 
 
 class AiohttpTransport:
@@ -202,6 +217,8 @@ class AiohttpTransport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        # Its own repetition of a GET knows neither the pacing rules nor the rate limit.
+        self._session._retry_connection = False
 
     @classmethod
     async def open(cls, settings: Settings) -> AiohttpTransport:

@@ -63,7 +63,7 @@ class UserSegmentsHook(BaseHook):
         super().__init__()
         self.mparticle_conn_id = mparticle_conn_id
         self._transport: RequestsTransport | None = None
-        self._limit = pacing.RateLimit(None)
+        self._limit = pacing.RateLimit()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class UserSegmentsHook(BaseHook):
             except AirflowNotFoundException as error:
                 raise no_such_connection(self.mparticle_conn_id) from error
             settings = settings_of(found, self.log)
-            self._limit = pacing.RateLimit(settings.max_requests_per_second)
+            self._limit.change(settings.max_requests_per_second)
             self._transport = RequestsTransport(settings)
         return self._transport
 

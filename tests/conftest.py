@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real parts for all tests: the emulator over HTTP, a local S3, a clock that doesn't wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+# Before Airflow is imported: it reads its home and configuration once.
+os.environ["AIRFLOW_HOME"] = os.environ.get("TEST_AIRFLOW_HOME") or tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+os.environ["AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS"] = "False"
+os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "testing"
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
+for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_PROFILE", "REQUESTS_CA_BUNDLE"):
+    os.environ.pop(name, None)
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from airflow_provider_segments.emulator import Emulator
+from tests.support import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """A local S3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """The service, writing no files; exports end before the first look."""
+    with Emulator(bucket=None, export_seconds=0) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the default Connection to a service, with fields replaced."""
+
+    def set_connection(emulator: Emulator, **fields: object) -> None:
+        monkeypatch.setenv(CONN_ENV, json.dumps(emulator.airflow_connection() | fields))
+
+    return set_connection
+
+
+@pytest.fixture
+def connected(emulator: Emulator, connect: Callable[..., None]) -> Emulator:
+    """The service, with the default Connection pointing to it."""
+    connect(emulator)
+    return emulator
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock on which sleeping takes no time."""
+    return FakeClock()

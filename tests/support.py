@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of several places share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.hooks._clock import Clock
+from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_segments.api.models import SegmentExport, UserSegment
+
+
+class FakeClock(Clock):
+    """Sleeping moves the hands, and is written down."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.sleeps: list[float] = []
+        self.on_sleep: Callable[[], Any] = lambda: None
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.sleeps.append(seconds)
+        self.ahead += seconds
+        self.on_sleep()
+
+    async def asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+class OnRequests:
+    """The calls both hooks have, on requests."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._hook = UserSegmentsHook()
+        self._hook._log = logging.getLogger("tests")  # where a test can read it on each Airflow
+        self._hook._clock = clock
+
+    def list_segments(self) -> list[UserSegment]:
+        return self._hook.list_segments()
+
+    def get_export(self, export_id: str) -> SegmentExport:
+        return self._hook.get_export(export_id)
+
+    def wait(
+        self, export_id: str, timeout: float = 86400, poll_interval: float | None = None
+    ) -> SegmentExport:
+        return self._hook.wait_for_export(export_id, timeout, poll_interval)
+
+
+class OnAiohttp:
+    """The same calls, on aiohttp."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._hook = UserSegmentsAsyncHook()
+        self._hook._clock = clock
+
+    def list_segments(self) -> list[UserSegment]:
+        return asyncio.run(self._hook.list_segments())
+
+    def get_export(self, export_id: str) -> SegmentExport:
+        return asyncio.run(self._hook.get_export(export_id))
+
+    def wait(
+        self, export_id: str, timeout: float = 86400, poll_interval: float | None = None
+    ) -> SegmentExport:
+        return asyncio.run(self._hook.wait_for_export(export_id, timeout, poll_interval))
+
+
+Client = OnRequests | OnAiohttp
