@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import subprocess
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -40,6 +43,13 @@ def s3_url() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def database() -> None:
+    """Airflow's metadata database, in the tests' own home."""
+    command = [sys.executable, "-W", "ignore", "-m", "airflow", "db", "migrate"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """The service, writing no files; exports end before the first look."""
@@ -68,3 +78,16 @@ def connected(emulator: Emulator, connect: Callable[..., None]) -> Emulator:
 def clock() -> FakeClock:
     """A clock on which sleeping takes no time."""
     return FakeClock()
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return what has been logged since the last call, wherever this Airflow's task log goes."""
+    caplog.set_level(logging.INFO)
+
+    def since_last_call() -> str:
+        printed, recorded = capsys.readouterr().out, "\n".join(caplog.messages)
+        caplog.clear()
+        return printed or recorded
+
+    return since_last_call

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.hooks._clock import Clock
@@ -81,3 +83,47 @@ class OnAiohttp:
 
 
 Client = OnRequests | OnAiohttp
+
+
+class FakeTaskInstance:
+    """What operators use of a task instance."""
+
+    def __init__(self, max_tries: int = 2) -> None:
+        self.max_tries = max_tries
+        self.start_date = datetime.now(timezone.utc)
+        self.dag_id, self.task_id, self.run_id, self.map_index, self.try_number = "dag", "task", "run", -1, 1
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class FakeStore:
+    """A task state store that lives as long as the test."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+        self.retention: Any = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.values.get(key, default)
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.values[key] = json.loads(json.dumps(value))
+        self.retention = retention
+
+
+class BrokenStore:
+    """A task state store whose backend is away."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise RuntimeError("the store is away")
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        raise RuntimeError("the store is away")
+
+
+def context(store: Any = None, max_tries: int = 2) -> Any:
+    """Return what a task's context has that operators use."""
+    found: dict[str, Any] = {"ti": FakeTaskInstance(max_tries)}
+    return found if store is None else found | {"task_state_store": store}

@@ -179,12 +179,14 @@ class UserSegmentExportOperator(BaseOperator):
                 )
             return self._finish(export)
 
-    def execute_complete(self, context: Context, event: Any = None, export_id: str = "") -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: Any = None, export_id: str | None = None
+    ) -> dict[str, Any]:
         """Resume after the trigger's event."""
         from airflow_provider_segments.triggers._events import read_event
 
         with airflow_errors():
-            return self._finish(read_event(event, export_id))
+            return self._finish(read_event(event, export_id or self._pushed_export_id(context)))
 
     def on_kill(self) -> None:
         """Say what the kill does not end."""
@@ -210,6 +212,11 @@ class UserSegmentExportOperator(BaseOperator):
         self._export_id = export.export_id
         context["ti"].xcom_push(key="export_id", value=export.export_id)
         return export
+
+    def _pushed_export_id(self, context: Context) -> str:
+        """Return the id of this try's export; `dag.test()` loses what `defer` was given for the resumed half."""
+        ti = context["ti"]
+        return str(ti.xcom_pull(task_ids=self.task_id, key="export_id", map_indexes=ti.map_index))
 
     def _asked(self) -> dict[str, str]:
         """Return what is asked for, rendered; a later try of the same request asks for the same."""

@@ -103,12 +103,12 @@ class UserSegmentExportSensor(BaseSensorOperator):
                 self._defer(context)
             return PokeReturnValue(False)
 
-    def execute_complete(self, context: Context, event: Any = None, export_id: str = "") -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the trigger's event."""
         from airflow_provider_segments.triggers._events import read_event
 
         with airflow_errors(_INSTEAD):
-            return self._result(read_event(event, export_id))
+            return self._result(read_event(event, self.export_id))
 
     @cached_property
     def _hook(self) -> UserSegmentsHook:
@@ -148,7 +148,6 @@ class UserSegmentExportSensor(BaseSensorOperator):
                 deadline_name=deadline.name,
             ),
             method_name="execute_complete",
-            kwargs={"export_id": self.export_id},
             # Second line only: when this one fires, execute_complete is not called.
             timeout=deadline.with_margin(),
         )

@@ -1,0 +1,60 @@
+# Everything runs in virtual environments that these targets make themselves, next to this file.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+AIRFLOW3 := .venv
+AIRFLOW2 := .venv-airflow2
+CONSTRAINTS := tests/constraints
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-airflow2 check constraints clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(AIRFLOW3)/ready ## Run an example DAG in a real Airflow on this machine; KEEP=1 leaves it running
+	@KEEP=$(KEEP) $(AIRFLOW3)/bin/python -m tests.system.demo
+
+test: $(AIRFLOW3)/ready ## Run all tests on Airflow 3.3
+	$(AIRFLOW3)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-airflow2: $(AIRFLOW2)/ready ## Run all tests on Airflow 2.11
+	$(AIRFLOW2)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(AIRFLOW3)/ready ## Lint, check types, build the wheel
+	$(AIRFLOW3)/bin/ruff check
+	$(AIRFLOW3)/bin/ruff format --check
+	$(AIRFLOW3)/bin/mypy
+	$(AIRFLOW3)/bin/python -m build --wheel --outdir dist .
+
+constraints: ## Refresh the pinned versions
+	$(call refresh,3.3)
+	$(call refresh,2.11)
+
+clean: ## Remove what these targets made
+	rm -rf $(AIRFLOW3) $(AIRFLOW2) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+$(AIRFLOW3)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
+	$(call install,$(AIRFLOW3),3.3)
+
+$(AIRFLOW2)/ready: pyproject.toml $(CONSTRAINTS)/airflow-2.11.txt
+	$(call install,$(AIRFLOW2),2.11)
+
+# $(1): the environment, $(2): the Airflow version
+define install
+	@echo "Making $(1) with Airflow $(2); this takes about a minute …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON to it." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(1)
+	@$(1)/bin/python -m pip install --quiet 'pip>=25.1'
+	@$(1)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-$(2).txt --group dev --editable . apache-airflow
+	@touch $(1)/ready
+endef
+
+define refresh
+	rm -rf .venv-constraints
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-constraints/bin/python -m pip install --quiet --group dev --editable . 'apache-airflow==$(1).*'
+	.venv-constraints/bin/python -m pip freeze --exclude-editable --exclude airflow-provider-segments | grep -E '^[A-Za-z0-9._-]+==' > $(CONSTRAINTS)/airflow-$(1).txt
+	rm -rf .venv-constraints
+endef

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service says, with the holes of its documentation."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from airflow_provider_segments.api import errors
+from airflow_provider_segments.api.calls import Reply, get_export, list_segments, read_reply, request_export
+from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError, excerpt
+from airflow_provider_segments.api.models import ExportStatus, SegmentExport, file_location
+
+SEGMENT = {
+    "segmentId": "82200474-c131-4f7b-a35e-381469af31a7",
+    "name": "My Segment",
+    "description": "This is my segment",
+    "category": None,
+    "projectId": "5a6646c4-ae5a-4de4-9d47-eb6f228405b2",
+    "type": "Static",
+    "lastRun": "2019-04-09T12:25:06.000Z",
+}
+EXPORT = {
+    "exportId": "8f9fdd71-204c-41e1-a2ab-de7f85002f65",
+    "segment": SEGMENT,
+    "status": "COMPLETE",
+    "startTime": "2019-04-09T14:45:07.000Z",
+    "endTime": "2019-04-09T14:45:42.000Z",
+    "filename": "s3://upload-bucket/path/to/8f9fdd71-204c-41e1-a2ab-de7f85002f65.csv",
+}
+
+
+def read(body: object, **replaced: Any) -> SegmentExport:
+    """Read an export's answer."""
+    text = body if isinstance(body, bytes) else json.dumps(body | replaced).encode()  # type: ignore[operator]
+    return read_reply(get_export("e"), Reply(200, {}, text), now=0)
+
+
+def test_the_documented_examples() -> None:
+    """The page's own examples, which leave out the export's projectId."""
+    segment = read_reply(list_segments(), Reply(200, {}, json.dumps([SEGMENT]).encode()), now=0)[0]
+    assert segment.to_dict() == {
+        "segment_id": "82200474-c131-4f7b-a35e-381469af31a7",
+        "name": "My Segment",
+        "description": "This is my segment",
+        "category": None,
+        "project_id": "5a6646c4-ae5a-4de4-9d47-eb6f228405b2",
+        "segment_type": "Static",
+        "last_run": "2019-04-09T12:25:06+00:00",
+    }
+    export = read(EXPORT)
+    assert export.project_id == segment.project_id
+    assert export.result("csv") == {
+        "export_id": "8f9fdd71-204c-41e1-a2ab-de7f85002f65",
+        "segment_id": "82200474-c131-4f7b-a35e-381469af31a7",
+        "segment_name": "My Segment",
+        "segment_type": "Static",
+        "status": "COMPLETE",
+        "output_format": "csv",
+        "start_time": "2019-04-09T14:45:07+00:00",
+        "end_time": "2019-04-09T14:45:42+00:00",
+        "expires_at": "2019-04-11T14:45:42+00:00",
+        "filename": "s3://upload-bucket/path/to/8f9fdd71-204c-41e1-a2ab-de7f85002f65.csv",
+        "s3_uri": "s3://upload-bucket/path/to/8f9fdd71-204c-41e1-a2ab-de7f85002f65.csv",
+        "s3_bucket": "upload-bucket",
+        "s3_key": "path/to/8f9fdd71-204c-41e1-a2ab-de7f85002f65.csv",
+    }
+
+
+def test_pending_has_nulls() -> None:
+    """While it runs there is no end, no file, no expiry."""
+    result = read(EXPORT, status="PENDING", endTime=None, filename=None).result("csv")
+    for key in ("end_time", "expires_at", "filename", "s3_uri", "s3_bucket", "s3_key"):
+        assert result[key] is None
+
+
+def test_own_project_id_wins() -> None:
+    """When the service does send it."""
+    assert read(EXPORT, projectId="p").project_id == "p"
+
+
+def test_unknown_words_are_kept() -> None:
+    """A status or type that is not documented is not an error, and keeps its word."""
+    export = read(EXPORT, status="QUEUED", segment=SEGMENT | {"type": "Live"})
+    assert (export.status.value, export.status.is_known, export.status.is_finished) == (
+        "QUEUED",
+        False,
+        False,
+    )
+    assert export.result("csv")["segment_type"] == "Live"
+
+
+@pytest.mark.parametrize(("word", "finished"), [("PENDING", False), ("COMPLETE", True), ("FAILED", True)])
+def test_every_status_is_classed(word: str, finished: bool) -> None:
+    """Each documented word is pending or finished."""
+    assert {status.value for status in ExportStatus} == {"PENDING", "COMPLETE", "FAILED"}
+    assert ExportStatus(word).is_finished is finished
+
+
+def test_times_without_zone_and_with_another() -> None:
+    """All become UTC."""
+    assert read(EXPORT, startTime="2019-04-09T14:45:07").start_time == datetime(
+        2019, 4, 9, 14, 45, 7, tzinfo=timezone.utc
+    )
+    assert str(read(EXPORT, startTime="2019-04-09T14:45:07+02:00").start_time) == "2019-04-09 12:45:07+00:00"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{",
+        b"<html><body>Sign in</body></html>",
+        b"\xff\xfe",
+        json.dumps(EXPORT | {"exportId": None}).encode(),
+        json.dumps(EXPORT | {"exportId": ""}).encode(),
+        json.dumps({k: v for k, v in EXPORT.items() if k != "segment"}).encode(),
+        json.dumps(EXPORT | {"segment": SEGMENT | {"segmentId": 7}}).encode(),
+        json.dumps(EXPORT | {"status": None}).encode(),
+        json.dumps(EXPORT | {"endTime": "soon"}).encode(),
+        json.dumps(EXPORT | {"endTime": "0001-01-01T00:00:00+23:00"}).encode(),
+        json.dumps(EXPORT | {"endTime": "9999-12-31T23:59:59-23:00"}).encode(),
+        json.dumps(EXPORT | {"endTime": 1e300}).encode(),
+        b"[" * 100_000,
+    ],
+)
+def test_bodies_that_are_none(body: bytes) -> None:
+    """Each is our error, with the beginning of what came."""
+    with pytest.raises(UnreadableError, match="It begins: ") as caught:
+        read(body)
+    assert len(str(caught.value)) < 700
+
+
+def test_half_a_list() -> None:
+    """An export where a list is due is not a list."""
+    with pytest.raises(UnreadableError, match="Listing the segments"):
+        read_reply(list_segments(), Reply(200, {}, json.dumps(EXPORT).encode()), now=0)
+
+
+def test_excerpt_is_short_and_clean() -> None:
+    """Two hundred characters on one line, without what must not be shown."""
+    text = excerpt("a\n  b Basic dXNlcjpwYXNz " + "x" * 500 + " secret-token", ["secret-token"])
+    assert text.startswith("a b Basic *** xxx")
+    assert len(text) == 201
+    url = "https://b.s3.amazonaws.com/k.csv?X-Amz-Credential=AK&X-Amz-Signature=abc"
+    assert excerpt(f'{{"filename": "{url}"}}') == '{"filename": "https://b.s3.amazonaws.com/k.csv?***"}'
+
+
+@pytest.mark.parametrize(
+    ("filename", "shown", "bucket", "key"),
+    [
+        ("s3://b/a/b.csv", "s3://b/a/b.csv", "b", "a/b.csv"),
+        ("s3://b/a?b#c.csv", "s3://b/a?b#c.csv", "b", "a?b#c.csv"),
+        ("s3://b//lead", "s3://b//lead", "b", "/lead"),
+        ("s3://b/run:1/x%20y", "s3://b/run:1/x%20y", "b", "run:1/x%20y"),
+        ("s3://b", "s3://b", None, None),
+        ("s3:///k", "s3:///k", None, None),
+        ("https://b.s3.amazonaws.com/a%20b.csv", "https://b.s3.amazonaws.com/a%20b.csv", "b", "a b.csv"),
+        (
+            "https://b.s3.eu-west-1.amazonaws.com/k?X-Amz-Signature=1",
+            "https://b.s3.eu-west-1.amazonaws.com/k",
+            "b",
+            "k",
+        ),
+        (
+            "https://my.b.s3-us-west-2.amazonaws.com/k",
+            "https://my.b.s3-us-west-2.amazonaws.com/k",
+            "my.b",
+            "k",
+        ),
+        ("https://s3.eu-west-1.amazonaws.com/b/k/l", "https://s3.eu-west-1.amazonaws.com/b/k/l", "b", "k/l"),
+        ("https://s3.amazonaws.com/b/k", "https://s3.amazonaws.com/b/k", "b", "k"),
+        ("https://s3.amazonaws.com/b", "https://s3.amazonaws.com/b", None, None),
+        (
+            "https://b.s3.dualstack.us-east-1.amazonaws.com/k",
+            "https://b.s3.dualstack.us-east-1.amazonaws.com/k",
+            "b",
+            "k",
+        ),
+        (
+            "https://b.s3.cn-north-1.amazonaws.com.cn/k",
+            "https://b.s3.cn-north-1.amazonaws.com.cn/k",
+            "b",
+            "k",
+        ),
+        ("https://u:p@files.example.com/k?sig=1#f", "https://files.example.com/k", None, None),
+        ("https://s3.evil.com/b/k", "https://s3.evil.com/b/k", None, None),
+        ("https://[?sig=1", "https://[", None, None),
+        ("gs://b/k", "gs://b/k", None, None),
+    ],
+)
+def test_where_the_file_is(filename: str, shown: str, bucket: str | None, key: str | None) -> None:
+    """Split once, to the letter, and never with a query that signs."""
+    file = file_location(filename)
+    assert (file.filename, file.s3_bucket, file.s3_key) == (shown, bucket, key)
+    assert file.s3_uri == (f"s3://{bucket}/{key}" if bucket else None)
+
+
+def test_ensure_complete() -> None:
+    """Only a complete export with a file has something to hand over."""
+    assert read(EXPORT).ensure_complete()
+    with pytest.raises(ExportFailedError, match="FAILED"):
+        read(EXPORT, status="FAILED").ensure_complete()
+    with pytest.raises(ExportFailedError, match="names no file"):
+        read(EXPORT, filename=None).ensure_complete()
+
+
+def test_there_and_back() -> None:
+    """What a trigger's event carries is the same export."""
+    export = read(EXPORT)
+    assert SegmentExport.model_validate(json.loads(json.dumps(export.to_dict()))) == export
+
+
+def test_calls() -> None:
+    """Paths as the service has them: with a slash at the end for the POST alone; ids quoted."""
+    assert (list_segments().method, list_segments().path) == ("GET", "/list")
+    post = request_export("s", "csv")
+    assert (post.method, post.path, post.repeatable) == ("POST", "/export/", False)
+    assert json.loads(post.body or b"") == {"segmentId": "s", "outputFormat": "csv"}
+    get = get_export("ä;:@")
+    assert (get.method, get.path, get.repeatable) == ("GET", "/export/%C3%A4%3B%3A%40", True)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 30),
+        ("Wed, 21 Oct 2015 07:20:00 GMT", 0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        ("9" * 500, 366 * 24 * 3600),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+    ],
+)
+def test_retry_after(header: str, seconds: float | None) -> None:
+    """Both forms of the header; nonsense counts as absent."""
+    with pytest.raises(errors.TooManyRequestsError) as caught:
+        read_reply(list_segments(), Reply(429, {"Retry-After": header}, b""), now=1445412450)
+    assert caught.value.retry_after == seconds
+
+
+ERRORS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.UserSegmentsError)
+]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors_survive_pickling(kind: type[errors.UserSegmentsError]) -> None:
+    """With their class, message and attributes; each is public and stands in the module's tree."""
+    assert kind.__name__ in errors.__all__
+    assert f" {kind.__name__} " in (errors.__doc__ or "") or f"    {kind.__name__}\n" in (
+        errors.__doc__ or ""
+    )
+    error = kind("words")
+    if isinstance(error, errors.CallError):
+        error.status = 429
+        error.retry_after = 2.5
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (kind, "words", vars(error))
+
+
+def test_the_protocol_stands_alone() -> None:
+    """Importing api/ loads no Airflow and nothing that does I/O over HTTP."""
+    code = (
+        "import sys\n"
+        "from airflow_provider_segments.api import calls, errors, models, pacing, take_up\n"
+        "print([name for name in ('airflow', 'requests', 'aiohttp', 'boto3', 'tenacity') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators against the emulator."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
+from airflow_provider_segments.exceptions import UserSegmentsException
+from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+from airflow_provider_segments.operators.user_segments import (
+    UserSegmentExportOperator,
+    UserSegmentsListOperator,
+)
+from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+from tests.support import BrokenStore, FakeStore, context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support import FakeClock
+
+KEYS = {
+    "export_id",
+    "segment_id",
+    "segment_name",
+    "segment_type",
+    "status",
+    "output_format",
+    "start_time",
+    "end_time",
+    "expires_at",
+    "filename",
+    "s3_uri",
+    "s3_bucket",
+    "s3_key",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    monkeypatch.setattr(UserSegmentsHook, "_clock", clock)
+
+
+def operator(**arguments: Any) -> UserSegmentExportOperator:
+    """Make one with a task id and, if none is given, a segment."""
+    if not {"segment_id", "segment_name"} & set(arguments):
+        arguments["segment_name"] = "Recent Registrants"
+    return UserSegmentExportOperator(task_id="export", **arguments)
+
+
+def deferred(made: UserSegmentExportOperator, where: Any = None) -> TaskDeferred:
+    """Run it to its deferral."""
+    with pytest.raises(TaskDeferred) as caught:
+        made.execute(context() if where is None else where)
+    return caught.value
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_quick_export(connected: Emulator, deferrable: bool) -> None:
+    """An export that is soon complete is done on the worker, with all keys, by one POST."""
+    where = context()
+    result = operator(deferrable=deferrable).execute(where)
+    assert set(result) == KEYS
+    assert result["status"] == "COMPLETE"
+    assert result["s3_key"] == f"path/to/{result['export_id']}.csv"
+    assert where["ti"].pushed == {"export_id": result["export_id"]}
+    assert len(connected.submissions) == 1
+    assert operator().multiple_outputs is True
+
+
+def test_by_id(connected: Emulator) -> None:
+    """An id spares the list."""
+    segment = connected.segments[1]
+    result = operator(segment_id=segment.segment_id).execute(context())
+    assert (result["segment_id"], result["segment_name"]) == (segment.segment_id, segment.name)
+    assert [request.route for request in connected.requests] == ["export", "status"]
+
+
+@pytest.fixture
+def slow(connect: Callable[..., None]) -> Any:
+    """A service whose exports take an hour."""
+    with Emulator(bucket=None, export_seconds=3600) as running:
+        connect(running)
+        yield running
+
+
+def test_deferral(slow: Emulator, clock: FakeClock) -> None:
+    """After about what a deferral costs the worker lets go; the trigger gets no secret and an absolute end."""
+    made = operator(timeout=timedelta(hours=2))
+    where = context()
+    before = datetime.now(timezone.utc)
+    why = deferred(made, where)
+    assert 3.9 < clock.ahead < 4.1
+    assert isinstance(why.trigger, UserSegmentExportTrigger)
+    export_id = slow.submissions[0].export_id
+    _, arguments = why.trigger.serialize()
+    end = datetime.fromisoformat(arguments.pop("deadline"))
+    assert timedelta(0) <= end - before - timedelta(hours=2) < timedelta(minutes=1)
+    assert arguments == {
+        "export_id": export_id,
+        "mparticle_conn_id": "mparticle_analytics_default",
+        "poll_interval": None,
+        "deadline_name": "timeout",
+    }
+    assert why.kwargs == {"export_id": export_id}
+    assert why.method_name == "execute_complete"
+    assert why.timeout is not None
+    assert timedelta(hours=2) < why.timeout < timedelta(hours=2, minutes=5)
+    assert where["ti"].pushed == {"export_id": export_id}
+
+
+def test_defer_at_once(slow: Emulator, clock: FakeClock) -> None:
+    """defer_after=0 asks nothing on the worker."""
+    deferred(operator(defer_after=0))
+    assert clock.sleeps == []
+    assert [request.route for request in slow.requests] == ["list", "export"]
+
+
+def test_execution_timeout_counts(slow: Emulator) -> None:
+    """The earlier end wins, and is named."""
+    why = deferred(operator(timeout=timedelta(hours=2), execution_timeout=timedelta(minutes=30)))
+    arguments = why.trigger.serialize()[1]
+    left = datetime.fromisoformat(arguments["deadline"]) - datetime.now(timezone.utc)
+    assert timedelta(minutes=29) < left <= timedelta(minutes=30)
+    assert arguments["deadline_name"] == "execution_timeout"
+
+
+def test_synchronous_timeout(slow: Emulator, clock: FakeClock) -> None:
+    """On the worker the wait ends at the timeout, as a failed try that names the export."""
+    with pytest.raises(UserSegmentsException, match="deadline") as caught:
+        operator(deferrable=False, timeout=600).execute(context())
+    assert slow.submissions[0].export_id in str(caught.value)
+    assert 599 < clock.ahead < 601
+
+
+def test_without_waiting(slow: Emulator) -> None:
+    """wait_for_completion=False succeeds with the id."""
+    result = operator(wait_for_completion=False).execute(context())
+    assert set(result) == KEYS
+    assert (result["status"], result["s3_key"]) == ("PENDING", None)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_failed_export(connected: Emulator, deferrable: bool) -> None:
+    """A FAILED export fails the try, not the task."""
+    connected.inject(Fault(FaultKind.FAILED, on="export"))
+    with pytest.raises(UserSegmentsException, match="FAILED") as caught:
+        operator(deferrable=deferrable).execute(context())
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNAUTHORIZED, FaultKind.FORBIDDEN])
+def test_no_retry_helps(connected: Emulator, kind: FaultKind) -> None:
+    """401 and 403 fail the task at once."""
+    connected.inject(Fault(kind, times=None))
+    with pytest.raises(AirflowFailException):
+        operator().execute(context())
+    with pytest.raises(AirflowFailException):
+        UserSegmentsListOperator(task_id="list").execute(context())
+
+
+def test_ambiguous_post(connected: Emulator) -> None:
+    """Nothing is requested twice; the next try decides."""
+    connected.inject(Fault(FaultKind.CUT_AFTER, on="export"))
+    with pytest.raises(UserSegmentsException, match="may have started"):
+        operator().execute(context())
+    assert len(connected.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"segment_id": None, "segment_name": None},
+            "exactly one of segment_id and segment_name, not neither",
+        ),
+        ({"segment_id": "a", "segment_name": "b"}, "exactly one of segment_id and segment_name, not both"),
+        ({"segment_id": "a", "timeout": 0}, "export: timeout is 0"),
+        ({"segment_id": "a", "timeout": timedelta(0)}, "export: timeout"),
+        ({"segment_id": "a", "poll_interval": -1}, "export: poll_interval is -1"),
+        ({"segment_id": "a", "poll_interval": "5"}, "export: poll_interval is '5'"),
+        ({"segment_id": "a", "defer_after": -0.1}, "export: defer_after is -0.1"),
+    ],
+)
+def test_wrong_arguments_fail_at_parse_time(arguments: dict[str, Any], words: str) -> None:
+    """The message names the task and the argument."""
+    with pytest.raises(ValueError, match=words):
+        UserSegmentExportOperator(task_id="export", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"segment_name": ""}, "segment_name is '' once rendered"),
+        ({"segment_id": "a", "output_format": None}, "output_format is None once rendered"),
+        ({"segment_id": "a/b"}, "'a/b' is not an id"),
+    ],
+)
+def test_wrong_once_rendered(connected: Emulator, arguments: dict[str, Any], words: str) -> None:
+    """What only rendering shows fails the task at once, before anything is sent."""
+    with pytest.raises(AirflowFailException, match=words):
+        operator(**arguments).execute(context())
+    assert connected.requests == []
+
+
+def test_unknown_segment_name(connected: Emulator) -> None:
+    """The closest names are in the message."""
+    with pytest.raises(UserSegmentsException, match="'Recent Registrants'"):
+        operator(segment_name="Recent Registrant").execute(context())
+    assert connected.submissions == []
+
+
+def test_resumed(connected: Emulator) -> None:
+    """The event is all a resumed task needs."""
+    import asyncio
+
+    hook = UserSegmentsHook()
+    export_id = hook.request_export(connected.segments[0].segment_id).export_id
+    event = asyncio.run(_first_event(export_id))
+    asked = len(connected.requests)
+    result = operator().execute_complete(context(), event, export_id)
+    assert (set(result), result["status"]) == (KEYS, "COMPLETE")
+    assert len(connected.requests) == asked
+
+
+async def _first_event(export_id: str) -> Any:
+    async for event in UserSegmentExportTrigger(export_id).run():
+        return event.payload
+    return None
+
+
+EVENTS: list[tuple[Any, str]] = [
+    (None, "without its trigger's event"),
+    ("done", "without its trigger's event"),
+    ({}, "event of export None"),
+    ({"export_id": "other", "outcome": "finished"}, "event of export 'other'"),
+    ({"export_id": "e", "outcome": "exploded"}, "does not know"),
+    ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "does not know"),
+    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "can't be read"),
+    (
+        {
+            "export_id": "e",
+            "outcome": "finished",
+            "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
+        },
+        "not its end",
+    ),
+    (
+        {
+            "export_id": "e",
+            "outcome": "finished",
+            "export": {"export_id": "f", "status": "COMPLETE", "segment": {"segment_id": "s"}},
+        },
+        "holds export f",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "words"), EVENTS)
+def test_events_are_checked(event: Any, words: str) -> None:
+    """A resumed task believes nothing it did not wait for."""
+    with pytest.raises(UserSegmentsException, match=words):
+        operator().execute_complete(context(), event, "e")
+
+
+def test_events_bring_errors_of_their_kind() -> None:
+    """What ended the wait decides whether a retry may help."""
+    event = {"export_id": "e", "outcome": "gave_up", "error": "UnauthorizedError", "message": "wrong token"}
+    with pytest.raises(AirflowFailException, match="wrong token"):
+        operator().execute_complete(context(), event, "e")
+    with pytest.raises(UserSegmentsException, match="too late"):
+        operator().execute_complete(
+            context(), event | {"error": "ExportTimeoutError", "message": "too late"}, "e"
+        )
+
+
+def test_on_kill(slow: Emulator, told: Callable[[], str]) -> None:
+    """A kill says what it does not end."""
+    made = operator()
+    made.on_kill()
+    assert "goes on" not in told()
+    deferred(made)
+    made.on_kill()
+    assert f"export {slow.submissions[0].export_id} goes on" in told()
+
+
+def test_list(connected: Emulator) -> None:
+    """Plain dicts with the design's keys."""
+    found = UserSegmentsListOperator(task_id="list").execute(context())
+    assert [set(segment) for segment in found] == [
+        {"segment_id", "name", "description", "category", "project_id", "segment_type", "last_run"}
+    ] * 3
+
+
+def test_list_filters(connect: Callable[..., None]) -> None:
+    """All filters have to pass; a pattern matches anywhere in the name."""
+    with Emulator(bucket=None, segments=20) as service:
+        connect(service)
+
+        def names(**filters: str) -> list[str]:
+            return [s["name"] for s in UserSegmentsListOperator(task_id="list", **filters).execute(context())]
+
+        everyone = service.segments
+        assert names() == [s.name for s in everyone]
+        assert names(segment_type="Static") == [s.name for s in everyone if s.type == "Static"] != []
+        category = next(s.category for s in everyone if s.category)
+        assert names(category=category) == [s.name for s in everyone if s.category == category]
+        assert names(name_pattern="^Recent R") == ["Recent Registrants", "Recent Registrants, series 2"]
+        assert names(name_pattern="Registrants$") == ["Recent Registrants"]
+        assert names(name_pattern="egistrant", segment_type="Static") == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ({"name_pattern": "("}, "no regular expression"),
+        ({"segment_type": "dynamic"}, "'Static' or 'Dynamic'"),
+    ],
+)
+def test_list_filters_that_are_none(connected: Emulator, filters: dict[str, str], words: str) -> None:
+    """They fail the task at once."""
+    with pytest.raises(AirflowFailException, match=words):
+        UserSegmentsListOperator(task_id="list", **filters).execute(context())
+
+
+class TestDurable:
+    """A later try of the same request takes the running export up again."""
+
+    def test_pending(self, slow: Emulator) -> None:
+        """It is waited for, and its id is pushed again."""
+        store = FakeStore()
+        deferred(operator(), context(store))
+        assert store.retention == timedelta(days=3)
+        again = context(store)
+        why = deferred(operator(), again)
+        assert len(slow.submissions) == 1
+        assert why.kwargs == again["ti"].pushed == {"export_id": slow.submissions[0].export_id}
+
+    def test_complete(self, connected: Emulator) -> None:
+        """It is done."""
+        store = FakeStore()
+        first = operator().execute(context(store))
+        assert operator().execute(context(store)) == first
+        assert len(connected.submissions) == 1
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_killed_right_after_the_post(self, connected: Emulator, deferrable: bool) -> None:
+        """The id is kept before anything else can fail."""
+        store, where = FakeStore(), context()
+        where["task_state_store"] = store
+
+        def die(key: str, value: Any) -> None:
+            raise KeyboardInterrupt
+
+        where["ti"].xcom_push = die
+        with pytest.raises(KeyboardInterrupt):
+            operator(deferrable=deferrable).execute(where)
+        result = operator(deferrable=deferrable).execute(context(store))
+        assert [s.export_id for s in connected.submissions] == [result["export_id"]]
+
+    def test_cleared(self, connected: Emulator) -> None:
+        """Whoever clears a finished task wants fresh data."""
+        store = FakeStore()
+        first = operator().execute(context(store, max_tries=2))
+        second = operator().execute(context(store, max_tries=3))
+        assert first["export_id"] != second["export_id"]
+        # A retry of the cleared task goes on with the new one.
+        assert operator().execute(context(store, max_tries=3)) == second
+        assert len(connected.submissions) == 2
+
+    def test_cleared_while_pending(self, slow: Emulator) -> None:
+        """What runs is fresh; a retry after that does not count as another clear."""
+        store = FakeStore()
+        deferred(operator(), context(store, max_tries=2))
+        deferred(operator(), context(store, max_tries=3))
+        slow.end(slow.submissions[0].export_id)
+        assert operator().execute(context(store, max_tries=3))["status"] == "COMPLETE"
+        assert len(slow.submissions) == 1
+
+    @pytest.mark.parametrize("how", ["failed", "expired", "unknown", "other request", "old"])
+    def test_of_no_use(self, connected: Emulator, how: str) -> None:
+        """Another export is requested when the first is known to be of no use."""
+        store, again = FakeStore(), operator()
+        if how == "failed":
+            connected.inject(Fault(FaultKind.FAILED, on="export"))
+            with pytest.raises(AirflowException):
+                operator().execute(context(store))
+        else:
+            first = operator().execute(context(store))
+            if how == "expired":
+                connected.expire(first["export_id"])
+            elif how == "unknown":
+                store.values["user_segment_export"]["export_id"] = "nobody"
+            elif how == "other request":
+                again = operator(output_format="json")
+            else:
+                long_ago = datetime.now(timezone.utc) - timedelta(days=3, minutes=1)
+                store.values["user_segment_export"]["requested_at"] = long_ago.isoformat()
+        asked = len(connected.requests)
+        assert again.execute(context(store))["status"] == "COMPLETE"
+        assert len(connected.submissions) == 2
+        looked = [r for r in connected.requests[asked:] if r.route == "status"]
+        assert len(looked) == (1 if how in ("old", "other request") else 2)
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (FaultKind.UNAVAILABLE, UserSegmentsException),
+            (FaultKind.TOO_MANY_REQUESTS, UserSegmentsException),
+            (FaultKind.INTERNAL_ERROR, UserSegmentsException),
+            (FaultKind.UNAUTHORIZED, AirflowFailException),
+            (FaultKind.HTML, UserSegmentsException),
+        ],
+    )
+    def test_service_that_cannot_be_asked(
+        self, connected: Emulator, fault: FaultKind, error: type[Exception]
+    ) -> None:
+        """Nothing is started blindly."""
+        store = FakeStore()
+        operator().execute(context(store))
+        connected.inject(Fault(fault, on="status", times=None))
+        with pytest.raises(error):
+            operator().execute(context(store))
+        assert len(connected.submissions) == 1
+
+    def test_store_that_is_away(self, connected: Emulator, told: Callable[[], str]) -> None:
+        """The export goes on; a warning says what that means."""
+        assert operator().execute(context(BrokenStore()))["status"] == "COMPLETE"
+        said = told()
+        assert "can't be read, so a running export is not taken up: the store is away" in said
+        assert f"can't take up export {connected.submissions[0].export_id}: the store is away" in said
+
+    @pytest.mark.parametrize(
+        "value",
+        ["text", 7, {"export_id": "e"}, {"export_id": 1, "asked": {}, "requested_at": "x", "max_tries": 0}],
+    )
+    def test_store_with_something_else(self, connected: Emulator, value: Any) -> None:
+        """What can't be read is as good as nothing."""
+        assert operator().execute(context(FakeStore(user_segment_export=value)))["status"] == "COMPLETE"
+        assert len(connected.submissions) == 1
+
+    def test_not_durable(self, connected: Emulator) -> None:
+        """durable=False keeps nothing."""
+        store = FakeStore()
+        operator(durable=False).execute(context(store))
+        assert store.values == {}
+
+    def test_airflow_without_a_store_says_so_once(self, connected: Emulator, told: Callable[[], str]) -> None:
+        """Below 3.3 everything else works."""
+        assert operator().execute(context())["status"] == "COMPLETE"
+        assert told().count("no task state store") == 1

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A real Airflow in a throw-away home: each component a process of its own, on free ports.
+
+Used by the demo and by the system tests. Its state is read straight from the metadata database, which is the
+same on each Airflow version and costs no process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Self
+
+# Not by importing Airflow, which would make itself a home.
+AIRFLOW_3 = not version("apache-airflow").startswith("2.")
+AIRFLOW = [sys.executable, "-m", "airflow"]
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One task instance, as the scheduler sees it."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+
+
+class RunningAirflow:
+    """
+    Scheduler, triggerer and, on Airflow 3, DAG processor and API server.
+
+    :param home: an empty folder; logs stay there.
+    :param dags: the folder of the DAGs.
+    :param environment: more environment variables, such as Connections.
+    :param parallelism: tasks at a time.
+    """
+
+    def __init__(
+        self, home: Path, dags: Path, environment: Mapping[str, str] | None = None, parallelism: int = 4
+    ) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = os.environ | self._settings(dags, parallelism) | dict(environment or {})
+
+    def _settings(self, dags: Path, parallelism: int) -> dict[str, str]:
+        settings = {
+            "CORE__DAGS_FOLDER": str(dags),
+            "CORE__EXECUTOR": "LocalExecutor" if AIRFLOW_3 else "SequentialExecutor",
+            "CORE__PARALLELISM": str(parallelism),
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__UNIT_TEST_MODE": "False",
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "CORE__MAX_ACTIVE_TASKS_PER_DAG": "100",
+            "CORE__FERNET_KEY": "c2VnbWVudHMtZGVtby1mZXJuZXQta2V5LTMyLWJ5dHM=",
+            # With another port than the default one, tasks find the server by this setting only.
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "CORE__TEST_CONNECTION": "Enabled",
+            "API__HOST": "127.0.0.1",
+            "API__PORT": self.url.rpartition(":")[2],
+            "API__WORKERS": "1",
+            "API__SECRET_KEY": "a-secret-for-one-throw-away-airflow",
+            # Each process would make one of its own.
+            "API_AUTH__JWT_SECRET": "another-secret-for-one-throw-away-airflow-of-64-bytes-and-more--",
+            "LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "SCHEDULER__DAG_DIR_LIST_INTERVAL": "10",
+            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
+            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+            "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        }
+        return {"AIRFLOW_HOME": str(self.home)} | {
+            f"AIRFLOW__{name}": value for name, value in settings.items()
+        }
+
+    @property
+    def components(self) -> list[str]:
+        """The processes this version consists of."""
+        return (
+            ["api-server", "dag-processor", "scheduler", "triggerer"]
+            if AIRFLOW_3
+            else ["scheduler", "triggerer"]
+        )
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "logs").mkdir(exist_ok=True)
+        self.cli("db", "migrate")
+        try:
+            for component in self.components:
+                self.start(component)
+            self.wait_until("Airflow is up", self._is_up, 180)
+        except BaseException:
+            self.stop_all()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop_all()
+
+    def log_file(self, name: str) -> Path:
+        """Return where a component writes."""
+        return self.home / "logs" / f"{name}.log"
+
+    def cli(self, *arguments: str) -> str:
+        """Run the airflow command and return what it prints."""
+        done = subprocess.run(
+            [*AIRFLOW, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        if done.returncode:
+            raise RuntimeError(f"airflow {' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+        return done.stdout
+
+    def start(self, component: str) -> None:
+        """Start a component, in a process group of its own."""
+        with self.log_file(component).open("ab") as log:
+            self._processes[component] = subprocess.Popen(
+                [*AIRFLOW, component], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End a component with all its children."""
+        process = self._processes.pop(component)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+
+    def stop_all(self) -> None:
+        """End all components."""
+        for component in list(self._processes):
+            if component != "api-server":
+                self.kill(component, signal.SIGTERM)
+        for component in list(self._processes):
+            self.kill(component, signal.SIGTERM)
+
+    def _is_up(self) -> bool:
+        for component, process in self._processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{component} ended: {self.log_file(component).read_text()[-3000:]}")
+        jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
+        return {"SchedulerJob", "TriggererJob"} <= jobs and (not AIRFLOW_3 or self._answers())
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v2/version", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the metadata database."""
+        database = sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
+        try:
+            return database.execute(sql, values).fetchall()
+        finally:
+            database.close()
+
+    def wait_until(self, what: str, holds: Callable[[], Any], seconds: float) -> Any:
+        """Ask until it holds; the time only bounds a test that fails."""
+        until = time.monotonic() + seconds
+        while not (value := holds()):
+            if time.monotonic() > until:
+                raise TimeoutError(f"not within {seconds} s: {what}; logs are in {self.home / 'logs'}")
+            time.sleep(0.2)
+        return value
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
+        """Start a DAG run, once the DAG is known."""
+        known = "select 1 from serialized_dag where dag_id = ?"
+        self.wait_until(f"DAG {dag_id} is parsed", lambda: self.query(known, dag_id), 120)
+        if not AIRFLOW_3:
+            self.cli("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+            return
+        self.call(
+            "POST",
+            f"/api/v2/dags/{dag_id}/dagRuns",
+            {"dag_run_id": run_id, "conf": dict(conf or {}), "logical_date": None},
+        )
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Call Airflow 3's REST API."""
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def _token(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/auth/token", timeout=30) as answer:
+            token: str = json.load(answer)["access_token"]
+            return token
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """Return the state of a DAG run."""
+        rows = self.query("select state from dag_run where dag_id = ? and run_id = ?", dag_id, run_id)
+        return rows[0][0] if rows else None
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return the state of all its task instances."""
+        rows = self.query(
+            "select task_id, map_index, state, try_number from task_instance where dag_id = ? and run_id = ? "
+            "order by task_id, map_index",
+            dag_id,
+            run_id,
+        )
+        return [TaskState(*row) for row in rows]
+
+    def wait_for_run(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+        """Wait until a DAG run has ended and return its state."""
+        ended = ("success", "failed")
+        state: str = self.wait_until(
+            f"{dag_id} {run_id} has ended",
+            lambda: (state := self.run_state(dag_id, run_id)) in ended and state,
+            seconds,
+        )
+        return state
+
+    def task_logs(self) -> str:
+        """Return the logs of all tasks, for a failed test's message."""
+        return "\n".join(
+            f"== {path}\n{path.read_text()[-4000:]}"
+            for path in sorted((self.home / "logs").rglob("attempt=*.log*"))
+        )

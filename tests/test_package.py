@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for the package as a whole: metadata, imports, signatures."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
+
+from airflow_provider_segments import connection
+from airflow_provider_segments.get_provider_info import get_provider_info
+from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.operators.user_segments import (
+    UserSegmentExportOperator,
+    UserSegmentsListOperator,
+)
+from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
+from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+
+PACKAGE = Path(connection.__file__).parent
+HEAVY = ("requests", "aiohttp", "boto3", "botocore", "pydantic", "tenacity", "httpx")
+
+
+def python(code: str) -> Any:
+    """Run code in a new process and return the JSON it prints last."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_dag_file_imports_nothing_heavy() -> None:
+    """Operators and sensor bring none of the heavy libraries that Airflow has not loaded itself."""
+    tell = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    airflow = (
+        "import json, sys\n"
+        "from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator, PokeReturnValue\n"
+        "from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout\n"
+    )
+    ours = (
+        "from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator\n"
+        "from airflow_provider_segments.operators.user_segments import UserSegmentsListOperator\n"
+        "from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor\n"
+        "UserSegmentExportOperator(task_id='e', segment_id='s')\n"
+        "UserSegmentExportSensor(task_id='w', export_id='e')\n"
+    )
+    assert python(airflow + ours + tell) == python(airflow + tell)
+
+
+def test_entry_point() -> None:
+    """Airflow finds the metadata."""
+    (found,) = [
+        e
+        for e in entry_points(group="apache_airflow_provider")
+        if e.module.startswith("airflow_provider_seg")
+    ]
+    assert found.load() is get_provider_info
+
+
+def test_metadata_is_valid() -> None:
+    """By this Airflow's own schema, and every module it names can be imported."""
+    import airflow
+    from jsonschema import validate
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    info = get_provider_info()
+    validate(info, schema)
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        for module in info[kind][0]["python-modules"]:
+            import_module(module)
+    path, _, name = info["connection-types"][0]["hook-class-name"].rpartition(".")
+    assert getattr(import_module(path), name) is UserSegmentsHook
+
+
+def test_airflow_lists_the_provider() -> None:
+    """`airflow providers get` shows it and the connection type is registered."""
+    command = [sys.executable, "-W", "ignore", "-m", "airflow", "providers"]
+    got = subprocess.run(
+        [*command, "get", "--full", "airflow-provider-segments", "--output", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "mParticle" in got.stdout
+    hooks = subprocess.run(
+        [*command, "hooks", "--output", "json"], capture_output=True, text=True, check=True
+    )
+    assert "mparticle_analytics" in hooks.stdout
+    assert "mParticle Analytics" in hooks.stdout
+
+
+def test_one_source_for_the_form() -> None:
+    """The metadata and the hook's methods say the same."""
+    conn_type = get_provider_info()["connection-types"][0]
+    behaviour = UserSegmentsHook.get_ui_field_behaviour()
+    assert conn_type["ui-field-behaviour"] == {
+        "hidden-fields": behaviour["hidden_fields"],
+        "relabeling": behaviour["relabeling"],
+        "placeholders": behaviour["placeholders"],
+    }
+    assert list(conn_type["conn-fields"]) == list(connection.EXTRA_FIELDS)
+    assert conn_type["hook-name"] == UserSegmentsHook.hook_name
+    # Airflow 2 reads them from the class itself only.
+    assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= set(vars(UserSegmentsHook))
+
+
+@pytest.mark.skipif(AIRFLOW_V_3_2_PLUS, reason="later versions read the form from the metadata")
+def test_form_widgets() -> None:
+    """The form's extra fields on earlier versions."""
+    widgets = UserSegmentsHook.get_connection_form_widgets()
+    assert {name: str(field.args[0]) for name, field in widgets.items()} == {
+        name: field.label for name, field in connection.EXTRA_FIELDS.items()
+    }
+
+
+PUBLIC = [
+    UserSegmentExportOperator,
+    UserSegmentExportSensor,
+    UserSegmentExportTrigger,
+    UserSegmentsAsyncHook,
+    UserSegmentsHook,
+    UserSegmentsListOperator,
+]
+
+
+@pytest.mark.parametrize("kind", PUBLIC)
+def test_docstring_and_signature_agree(kind: type) -> None:
+    """Each parameter is documented, and nothing else is."""
+    documented = re.findall(r":param (\w+):", kind.__doc__ or "")
+    signature = [
+        p
+        for p in inspect.signature(kind.__init__).parameters
+        if p not in ("self", "kwargs", "multiple_outputs")
+    ]
+    assert documented == signature
+
+
+@pytest.mark.parametrize(
+    "kind", [UserSegmentExportOperator, UserSegmentExportSensor, UserSegmentsListOperator]
+)
+def test_template_fields_are_arguments(kind: Any) -> None:
+    """As Airflow asks for."""
+    assert set(kind.template_fields) <= set(inspect.signature(kind.__init__).parameters)
+
+
+def test_licence_header() -> None:
+    """Every module names its licence."""
+    for path in PACKAGE.rglob("*.py"):
+        assert path.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n"), path

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trigger against the emulator, on a real event loop."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_segments.api.errors import ExportTimeoutError
+from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
+from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.triggers._events import read_event
+from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+
+if TYPE_CHECKING:
+    from tests.support import FakeClock
+
+
+async def events(trigger: UserSegmentExportTrigger) -> list[Any]:
+    """Run a trigger to its end."""
+    return [event.payload async for event in trigger.run()]
+
+
+def request(service: Emulator) -> str:
+    """Request an export and return its id."""
+    return UserSegmentsHook().request_export(service.segments[0].segment_id).export_id
+
+
+def test_round_trip() -> None:
+    """The arguments equal the serialized ones, and those are plain JSON."""
+    trigger = UserSegmentExportTrigger(
+        "e", "c", deadline="2026-01-01T00:00:00+00:00", poll_interval=3, deadline_name="n"
+    )
+    path, arguments = trigger.serialize()
+    assert path == "airflow_provider_segments.triggers.user_segments.UserSegmentExportTrigger"
+    assert UserSegmentExportTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+async def test_complete(connected: Emulator) -> None:
+    """One event with the whole export."""
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id))
+    assert read_event(json.loads(json.dumps(event)), export_id).status == "COMPLETE"
+
+
+async def test_presigned_query_stays_out(connected: Emulator) -> None:
+    """An event is stored; a signature is not for storing."""
+    connected.inject(Fault(FaultKind.PRESIGNED, on="export"))
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id))
+    assert event["export"]["filename"].startswith("https://")
+    assert "?" not in json.dumps(event)
+
+
+async def test_failed_export_is_an_end(connected: Emulator) -> None:
+    """What it means is for the task to say."""
+    connected.inject(Fault(FaultKind.FAILED, on="export"))
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id))
+    assert read_event(event, export_id).status == "FAILED"
+
+
+async def test_wrong_credentials(connected: Emulator) -> None:
+    """An event of its kind, so that the task fails at once."""
+    export_id = request(connected)
+    connected.inject(Fault(FaultKind.UNAUTHORIZED, times=None))
+    (event,) = await events(UserSegmentExportTrigger(export_id))
+    assert (event["outcome"], event["error"]) == ("gave_up", "UnauthorizedError")
+
+
+async def test_deadline_that_passed_while_nothing_ran(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """There is a last look, which may find the export complete; then the name of what ended the wait."""
+    past = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat()
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id, deadline=past))
+    assert event["outcome"] == "finished"
+    connected.inject(Fault(FaultKind.NEVER, on="export"))
+    export_id = request(connected)
+    monkeypatch.setattr(UserSegmentsAsyncHook, "_clock", clock)
+    (event,) = await events(
+        UserSegmentExportTrigger(export_id, deadline=past, deadline_name="execution_timeout")
+    )
+    with pytest.raises(ExportTimeoutError, match="execution_timeout ended the wait"):
+        read_event(event, export_id)
+
+
+async def test_all_waits_share_one_client(connected: Emulator) -> None:
+    """Many waits on one Connection: one pool, one reading of the Connection; closed with the last."""
+    import asyncio
+
+    from airflow_provider_segments.hooks import _shared
+
+    ids = [request(connected) for _ in range(3)]
+    before = connected.connections
+    found = await asyncio.gather(*(events(UserSegmentExportTrigger(ids[n % 3])) for n in range(100)))
+    assert {event["outcome"] for (event,) in found} == {"finished"}
+    assert connected.connections - before <= 32
+    assert _shared._clients[asyncio.get_running_loop()] == {}
