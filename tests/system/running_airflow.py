@@ -20,11 +20,11 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Self
 
 # Not by importing Airflow, which would make itself a home.
@@ -67,6 +67,8 @@ class RunningAirflow:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = os.environ | self._settings(dags, parallelism) | dict(environment or {})
+        # Airflow 2's executor looks for the command there.
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     def _settings(self, dags: Path, parallelism: int) -> dict[str, str]:
         settings = {
@@ -171,9 +173,6 @@ class RunningAirflow:
             self.kill(component, signal.SIGTERM)
 
     def _is_up(self) -> bool:
-        for component, process in self._processes.items():
-            if process.poll() is not None:
-                raise RuntimeError(f"{component} ended: {self.log_file(component).read_text()[-3000:]}")
         jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
         return {"SchedulerJob", "TriggererJob"} <= jobs and (not AIRFLOW_3 or self._answers())
 
@@ -196,6 +195,9 @@ class RunningAirflow:
         """Ask until it holds; the time only bounds a test that fails."""
         until = time.monotonic() + seconds
         while not (value := holds()):
+            for component, process in self._processes.items():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{component} ended: {self.log_file(component).read_text()[-3000:]}")
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {seconds} s: {what}; logs are in {self.home / 'logs'}")
             time.sleep(0.2)

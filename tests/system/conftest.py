@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Airflow with the service and S3 beside it, once for each module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from airflow_provider_segments.emulator import Emulator
+from tests.system.running_airflow import AIRFLOW_3, RunningAirflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUCKET = "my-bucket"
+HERE = Path(__file__).parent
+# An export ends when the test says so, not when a machine happens to be fast enough.
+NEVER = 24 * 3600
+
+
+@dataclass
+class System:
+    """What runs."""
+
+    airflow: RunningAirflow
+    service: Emulator
+    s3: Any
+
+    def pending(self) -> list[str]:
+        """Return the ids of the exports that run."""
+        return [export_id for export_id, status in self.service.exports.items() if status == "PENDING"]
+
+    def end_all(self) -> None:
+        """End all exports that run."""
+        for export_id in self.pending():
+            self.service.end(export_id)
+
+    def states(self, dag_id: str, run_id: str, task_id: str) -> list[str | None]:
+        """Return the states of a task's instances."""
+        return [task.state for task in self.airflow.tasks(dag_id, run_id) if task.task_id == task_id]
+
+    def body(self, bucket: str, key: str) -> bytes:
+        """Return a file."""
+        found: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return found
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
+    """Airflow with the example DAGs and the tests' own, the emulator with 20 segments, an empty bucket."""
+    root = tmp_path_factory.mktemp("system")
+    dags = root / "dags"
+    shutil.copytree(HERE.parents[1] / "example_dags", dags)
+    shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
+    s3 = boto3.client("s3", endpoint_url=s3_url)
+    s3.create_bucket(Bucket=BUCKET)
+    aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": {"endpoint_url": s3_url}}
+    with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER) as service:
+        environment = {
+            "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+            "SEGMENT_BUCKET": BUCKET,
+            "PYTHONPATH": str(HERE.parents[1]),
+        }
+        with RunningAirflow(root / "home", dags, environment, parallelism=8 if AIRFLOW_3 else 1) as airflow:
+            yield System(airflow, service, s3)
