@@ -9,10 +9,15 @@ from typing import Any
 
 from airflow_provider_segments.api.errors import ConfigurationError
 
-__all__ = ["Deadline", "deadline_of", "in_seconds"]
+__all__ = ["Deadline", "deadline_of", "in_seconds", "utcnow"]
 
 # What the trigger, which ends with a message, has ahead of Airflow, which ends without one.
 _MARGIN = timedelta(minutes=2)
+
+
+def utcnow() -> datetime:
+    """Return the time, with its zone."""
+    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Deadline:
     @property
     def seconds_left(self) -> float:
         """Seconds until then, at least a little."""
-        return max((self.instant - datetime.now(timezone.utc)).total_seconds(), 1e-3)
+        return max((self.instant - utcnow()).total_seconds(), 1e-3)
 
     def with_margin(self) -> timedelta:
         """Return the time until a little later."""
@@ -45,7 +50,7 @@ def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: tim
     :param timeout: of the wait, from now.
     :param execution_timeout: of the task, from the start of its try; Airflow 3 ignores it while a task is deferred.
     """
-    now = datetime.now(timezone.utc)
+    now = utcnow()
     ends = [Deadline(now + timedelta(seconds=in_seconds("timeout", timeout)), "timeout")]
     if execution_timeout is not None:
         started = getattr(context["ti"], "start_date", None) or now

@@ -162,7 +162,7 @@ def read_settings(connection: ConnectionLike) -> Settings:
     return Settings(
         base_url=base_url,
         authorization=f"Basic {basic}",
-        secrets=(token, basic),
+        secrets=(token, basic, *_proxy_password(proxy)),
         request_timeout=_number(extras, "request_timeout", where, above=0),
         max_retries=int(_number(extras, "max_retries", where, at_least=0)),
         max_requests_per_second=_optional(extras, "max_requests_per_second", where),
@@ -284,6 +284,11 @@ def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"{where}: the extra {name!r} has to be text, not {type(value).__name__}.")
     return value
+
+
+def _proxy_password(proxy: str | None) -> tuple[str, ...]:
+    password = urlsplit(proxy).password if proxy else None
+    return (password,) if password else ()
 
 
 def _proxy(extras: Mapping[str, Any], is_loopback: bool, where: str) -> str | None:

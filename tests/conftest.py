@@ -22,6 +22,7 @@ for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_PROF
     os.environ.pop(name, None)
 
 import pytest
+from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_segments.emulator import Emulator
@@ -29,6 +30,10 @@ from tests.support import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# No test may depend on how fast the machine is.
+settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("here")
 
 CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 

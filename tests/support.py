@@ -97,6 +97,9 @@ class FakeTaskInstance:
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
 
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
+        return self.pushed.get(key)
+
 
 class FakeStore:
     """A task state store that lives as long as the test."""

@@ -136,12 +136,13 @@ def test_extras() -> None:
         "max_retries": "0",
         "max_requests_per_second": "",
         "ca_bundle": "/ca.pem",
-        "proxy": "http://u:p@proxy.example.com:3128",
+        "proxy": "http://u:p-w@proxy.example.com:3128",
         "request_timout": 3,
     }
     found = settings(extra=json.dumps(given))
     assert (found.request_timeout, found.max_retries, found.max_requests_per_second) == (12.5, 0, None)
-    assert (found.ca_bundle, found.proxy) == ("/ca.pem", "http://u:p@proxy.example.com:3128")
+    assert found.secrets[2:] == ("p-w",)
+    assert (found.ca_bundle, found.proxy) == ("/ca.pem", "http://u:p-w@proxy.example.com:3128")
     assert found.unknown_extras == ("request_timout",)
 
 

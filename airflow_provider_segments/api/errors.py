@@ -160,7 +160,16 @@ class ExportFailedError(UserSegmentsError):
 
 
 class ExportTimeoutError(UserSegmentsError, TimeoutError):
-    """The deadline of a wait passed before the export ended."""
+    """
+    The deadline of a wait passed, or will pass before the service may be asked again.
+
+    :param message: what happened and what to do.
+    :param retry_in: seconds until the service may be asked again, if that is not at once.
+    """
+
+    def __init__(self, message: str, *, retry_in: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
 
 
 class EventError(UserSegmentsError):

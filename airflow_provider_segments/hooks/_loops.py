@@ -84,7 +84,8 @@ class Retries:
         if self._delay is not None and self._deadline and self._delay >= self._deadline.remaining:
             raise ExportTimeoutError(
                 f"{self._call.what}: the deadline passes before the service may be asked again (in "
-                f"{self._delay:.0f} s). Last: {error}"
+                f"{self._delay:.0f} s). Last: {error}",
+                retry_in=self._delay,
             ) from error
         return self._delay is not None
 
@@ -101,10 +102,20 @@ class Wait:
     :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
     :param clock: for the export's age and for chance.
     :param log: where the wait is told.
+    :param last_look: whether to look right at the deadline when the next look would be due after it.
     """
 
-    def __init__(self, deadline: Deadline, poll_interval: float | None, clock: Clock, log: Any) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        poll_interval: float | None,
+        clock: Clock,
+        log: Any,
+        *,
+        last_look: bool = True,
+    ) -> None:
         self._deadline, self._poll_interval, self._clock, self._log = deadline, poll_interval, clock, log
+        self._last_look = last_look
         self._began = clock.time()
         self._said: object = None
 
@@ -120,16 +131,16 @@ class Wait:
             self._tell(export)
         if export.status.is_finished:
             return None
+        started = export.start_time.timestamp() if export.start_time else self._began
+        age, spread = self._clock.time() - started, self._clock.spread()
+        pause = pacing.delay_before_poll(age, self._poll_interval, spread)
         remaining = self._deadline.remaining
-        if remaining <= 0:
+        if remaining <= 0 or (pause > remaining and not self._last_look):
             raise ExportTimeoutError(
                 f"{export.label} was still {export.status.value} at the deadline. It goes on at the service, which "
-                "can't cancel it; allow a longer timeout if such exports take that long."
+                "can't cancel it; allow a longer timeout if such exports take that long.",
+                retry_in=pause,
             )
-        started = export.start_time.timestamp() if export.start_time else self._began
-        pause = pacing.delay_before_poll(
-            self._clock.time() - started, self._poll_interval, self._clock.spread()
-        )
         return min(pause, remaining)
 
     def _tell(self, export: SegmentExport) -> None:

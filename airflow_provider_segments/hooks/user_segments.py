@@ -132,6 +132,7 @@ class UserSegmentsHook(BaseHook):
         poll_interval: float | None = None,
         *,
         latest: SegmentExport | None = None,
+        last_look: bool = True,
     ) -> SegmentExport:
         """
         Block until an export is complete. Outages and 429s are sat out until the deadline.
@@ -140,13 +141,14 @@ class UserSegmentsHook(BaseHook):
         :param timeout: of the wait: a timedelta or seconds.
         :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
         :param latest: the latest answer, if one is at hand, so that it is not asked for at once.
+        :param last_look: whether to look right at the deadline when the next look would be due after it.
         :raises ExportFailedError: the export failed, or is complete without a file.
         :raises ExportTimeoutError: it took longer than the timeout.
         """
         if poll_interval is not None:
             in_seconds("poll_interval", poll_interval)
         deadline = Deadline(self._clock, in_seconds("timeout", timeout))
-        wait = Wait(deadline, poll_interval, self._clock, self.log)
+        wait = Wait(deadline, poll_interval, self._clock, self.log, last_look=last_look)
         call = calls.get_export(export_id)
         export = latest or self._perform(call, pacing.WAIT, deadline)
         while (pause := wait.pause_after(export)) is not None:
@@ -270,6 +272,8 @@ class UserSegmentsAsyncHook:
         export_id: str,
         timeout: timedelta | float = timedelta(days=1),
         poll_interval: float | None = None,
+        *,
+        first_look_in: float = 0.0,
     ) -> SegmentExport:
         """
         Wait until an export is finished and return it, failed ones too.
@@ -277,12 +281,15 @@ class UserSegmentsAsyncHook:
         :param export_id: the export.
         :param timeout: of the wait: a timedelta or seconds.
         :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+        :param first_look_in: seconds before the service may be asked for the first time.
         :raises ExportTimeoutError: it took longer than the timeout.
         """
         deadline = Deadline(self._clock, in_seconds("timeout", timeout))
         wait = Wait(deadline, poll_interval, self._clock, self.log)
         call = calls.get_export(export_id)
         async with shared_client(self.mparticle_conn_id):
+            if first_look_in > 0:
+                await self._clock.asleep(min(first_look_in, deadline.remaining))
             export = await self._perform(call, pacing.WAIT, deadline)
             while (pause := wait.pause_after(export)) is not None:
                 await self._clock.asleep(pause)

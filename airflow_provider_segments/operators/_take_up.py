@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments._deadline import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +75,7 @@ class RunningExport:
         """
         from airflow_provider_segments.api.take_up import Remembered
 
-        now = datetime.now(timezone.utc).isoformat()
-        self._write(Remembered(export.export_id, self._asked, now, self._max_tries))
+        self._write(Remembered(export.export_id, self._asked, utcnow().isoformat(), self._max_tries))
 
     def _decide(
         self, remembered: Remembered, hook: UserSegmentsHook
@@ -83,7 +83,7 @@ class RunningExport:
         from airflow_provider_segments.api.errors import CallError
         from airflow_provider_segments.api.take_up import Decision, after_answer, after_refusal, before_asking
 
-        now = datetime.now(timezone.utc)
+        now = utcnow()
         decision, why = before_asking(remembered, self._asked, now)
         if decision is not Decision.ASK:
             return decision, why, None

@@ -8,12 +8,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds
+from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds, utcnow
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
-from airflow_provider_segments.exceptions import airflow_errors
+from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
 from airflow_provider_segments.operators._take_up import RunningExport
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 __all__ = ["UserSegmentExportOperator", "UserSegmentsListOperator"]
+
+# What Airflow resumes a task with when its trigger has failed or its second deadline has passed.
+_TRIGGER_FAILED = "__fail__"
 
 
 class UserSegmentsListOperator(BaseOperator):
@@ -167,12 +170,12 @@ class UserSegmentExportOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export or take up the running one, and wait for it."""
         with airflow_errors():
-            deadline = deadline_of(context, self.timeout, self.execution_timeout)
             export = self._begin(context)
             if not self.wait_for_completion:
                 return export.result(self.output_format)
+            deadline = deadline_of(context, self.timeout, self.execution_timeout)
             if self.deferrable:
-                export = self._wait_briefly(export) or self._defer(export, deadline)
+                export = self._wait_briefly_or_defer(export, deadline)
             else:
                 export = self._hook.wait_for_export(
                     export.export_id, deadline.seconds_left, self.poll_interval, latest=export
@@ -187,6 +190,19 @@ class UserSegmentExportOperator(BaseOperator):
 
         with airflow_errors():
             return self._finish(read_event(event, export_id or self._pushed_export_id(context)))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, and say of which export the trigger failed or timed out, which Airflow does not know."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException as error:
+            if next_method != _TRIGGER_FAILED:
+                raise
+            raise UserSegmentsException(
+                f"The wait for export {self._pushed_export_id(context)} ended without an event of its trigger "
+                f"({error}). The export goes on at the service; what the trigger ran into stands above and in the "
+                "triggerer's log."
+            ) from error
 
     def on_kill(self) -> None:
         """Say what the kill does not end."""
@@ -233,33 +249,37 @@ class UserSegmentExportOperator(BaseOperator):
                 )
         return asked  # type: ignore[return-value]
 
-    def _wait_briefly(self, export: SegmentExport) -> SegmentExport | None:
+    def _wait_briefly_or_defer(self, export: SegmentExport, deadline: Deadline) -> SegmentExport:
         """Wait about as long as a deferral costs, for most exports take seconds."""
         if export.status.is_finished:
             return export
         if not self.defer_after:
-            return None
+            self._defer(export.export_id, deadline)
+        brief = min(self.defer_after, deadline.seconds_left)
         try:
             return self._hook.wait_for_export(
-                export.export_id, self.defer_after, self.poll_interval, latest=export
+                export.export_id, brief, self.poll_interval, latest=export, last_look=False
             )
-        except ExportTimeoutError:
-            return None
+        except ExportTimeoutError as error:
+            self._defer(export.export_id, deadline, error.retry_in)
 
-    def _defer(self, export: SegmentExport, deadline: Deadline) -> NoReturn:
+    def _defer(self, export_id: str, deadline: Deadline, first_look_in: float = 0.0) -> NoReturn:
         from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
         self._hook.close()
         self.defer(
             trigger=UserSegmentExportTrigger(
-                export_id=export.export_id,
+                export_id=export_id,
                 mparticle_conn_id=self.mparticle_conn_id,
                 deadline=deadline.instant.isoformat(),
                 poll_interval=self.poll_interval,
                 deadline_name=deadline.name,
+                not_before=(utcnow() + timedelta(seconds=first_look_in)).isoformat()
+                if first_look_in
+                else None,
             ),
             method_name="execute_complete",
-            kwargs={"export_id": export.export_id},
+            kwargs={"export_id": export_id},
             # Second line only: when this one fires, execute_complete is not called.
             timeout=deadline.with_margin(),
         )

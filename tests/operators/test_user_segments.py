@@ -106,6 +106,7 @@ def test_deferral(slow: Emulator, clock: FakeClock) -> None:
         "mparticle_conn_id": "mparticle_analytics_default",
         "poll_interval": None,
         "deadline_name": "timeout",
+        "not_before": None,
     }
     assert why.kwargs == {"export_id": export_id}
     assert why.method_name == "execute_complete"
@@ -266,6 +267,14 @@ def test_events_are_checked(event: Any, words: str) -> None:
     """A resumed task believes nothing it did not wait for."""
     with pytest.raises(UserSegmentsException, match=words):
         operator().execute_complete(context(), event, "e")
+
+
+def test_trigger_that_failed() -> None:
+    """Airflow says only that; the task says of which export."""
+    where = context()
+    where["ti"].xcom_push("export_id", "the-id")
+    with pytest.raises(UserSegmentsException, match="export the-id ended without an event"):
+        operator().resume_execution("__fail__", {"error": "Trigger timeout"}, where)
 
 
 def test_events_bring_errors_of_their_kind() -> None:

@@ -16,6 +16,8 @@ from airflow_provider_segments.triggers._events import read_event
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support import FakeClock
 
 
@@ -101,3 +103,9 @@ async def test_all_waits_share_one_client(connected: Emulator) -> None:
     assert {event["outcome"] for (event,) in found} == {"finished"}
     assert connected.connections - before <= 32
     assert _shared._clients[asyncio.get_running_loop()] == {}
+
+
+async def test_on_kill(told: Callable[[], str]) -> None:
+    """A kill says what it does not end."""
+    await UserSegmentExportTrigger("the-id").on_kill()
+    assert "export the-id goes on" in told()
