@@ -243,7 +243,8 @@ class UserSegmentsAsyncHook:
 
     def __init__(self, mparticle_conn_id: str = connection.DEFAULT_CONN_ID) -> None:
         self.mparticle_conn_id = mparticle_conn_id
-        self.log = logging.getLogger(f"{__name__}.{type(self).__name__}")
+        # Where Airflow puts its hooks' loggers, which it shows at INFO in a trigger's log too.
+        self.log = logging.getLogger(f"airflow.task.hooks.{__name__}.{type(self).__name__}")
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -22,6 +22,7 @@ BUCKET = "my-bucket"
 HERE = Path(__file__).parent
 # An export ends when the test says so, not when a machine happens to be fast enough.
 NEVER = 24 * 3600
+TOKEN = "token-that-must-not-be-seen-3f9c81"
 
 
 @dataclass
@@ -61,11 +62,12 @@ def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Sy
     s3 = boto3.client("s3", endpoint_url=s3_url)
     s3.create_bucket(Bucket=BUCKET)
     aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": {"endpoint_url": s3_url}}
-    with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER) as service:
+    with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER, access_token=TOKEN) as service:
         environment = {
             "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "SEGMENT_BUCKET": BUCKET,
+            "SEGMENT_ID": service.segments[0].segment_id,
             "PYTHONPATH": str(HERE.parents[1]),
         }
         with RunningAirflow(root / "home", dags, environment, parallelism=8 if AIRFLOW_3 else 1) as airflow:
