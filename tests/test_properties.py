@@ -271,8 +271,8 @@ def test_histories(
         patch.setattr(hooks.UserSegmentsHook, "_open", lambda self: world.transport)
         for module in (
             "_deadline",
+            "_deferral",
             "operators._take_up",
-            "operators.user_segments",
             "triggers.user_segments",
         ):
             patch.setattr(f"airflow_provider_segments.{module}.utcnow", world.now)

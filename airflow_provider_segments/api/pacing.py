@@ -33,6 +33,7 @@ __all__ = [
     "Failures",
     "Patience",
     "RateLimit",
+    "SharedPause",
     "delay_before_poll",
     "delay_before_retry",
     "ends_a_wait",
@@ -50,12 +51,14 @@ class _Rule:
     :param not_before: seconds that pass in any case.
     :param repeats_post: whether a call that must not be carried out twice is sent again.
     :param reload: whether the Connection is read once more, and the call sent again at once.
+    :param pauses_all: whether all callers of one client are to pause, not this one alone.
     """
 
     last: int | None = None
     not_before: float = 0.0
     repeats_post: bool = False
     reload: bool = False
+    pauses_all: bool = False
 
 
 _STOP = _Rule(last=1)
@@ -65,7 +68,7 @@ _RULES: dict[type[CallError], _Rule] = {
     NotSentError: _Rule(repeats_post=True),
     CertificateError: _STOP,
     NoAnswerError: _Rule(),
-    TooManyRequestsError: _Rule(repeats_post=True),  # a 429 was not carried out
+    TooManyRequestsError: _Rule(repeats_post=True, pauses_all=True),  # a 429 was not carried out
     InternalServerError: _Rule(last=5, not_before=60.0),  # each one opens a ticket with the vendor
     UnavailableError: _Rule(),
     UnauthorizedError: _Rule(last=2, reload=True),  # the credentials may have been rotated
@@ -214,3 +217,44 @@ class RateLimit:
         slot = max(now, self._next)
         self._next = slot + self._interval
         return slot - now
+
+
+class SharedPause:
+    """The pause that all callers of one client keep when the service says 429 to one of them."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+        self._length = 0.0
+        self._times = 0
+
+    def note(self, error: CallError, now: float) -> None:
+        """
+        Pause if the error asks for it.
+
+        What comes in while a pause is kept is of the same storm: it can make the pause longer, but does not
+        count as another one.
+
+        :param error: what one caller's call failed with.
+        :param now: seconds of a clock that never goes back.
+        """
+        if not _RULES.get(type(error), _STOP).pauses_all:
+            return
+        if now >= self._until:
+            self._times += 1
+        length = _growing(self._times) if error.retry_after is None else error.retry_after
+        if now + length > self._until and (now >= self._until or error.retry_after is not None):
+            self._until, self._length = now + length, length
+
+    def note_success(self) -> None:
+        """Let the next pause be a short one again."""
+        self._times = 0
+
+    def remaining(self, now: float, spread: float) -> float:
+        """
+        Return the seconds one caller has to pause.
+
+        :param now: seconds of a clock that never goes back.
+        :param spread: a random number from 0 to 1, so that not all come back at once.
+        """
+        left = self._until - now
+        return 0.0 if left <= 0 else left + spread * max(1.0, self._length / 4)

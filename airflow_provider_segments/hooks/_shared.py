@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_segments.api.calls import Call, read_reply
 from airflow_provider_segments.api.errors import CallError
-from airflow_provider_segments.api.pacing import RateLimit, reads_connection_again
+from airflow_provider_segments.api.pacing import RateLimit, SharedPause, reads_connection_again
 from airflow_provider_segments.hooks._connection import no_such_connection, settings_of
 from airflow_provider_segments.hooks._transports import AiohttpTransport
 
@@ -47,6 +47,7 @@ class SharedClient:
         self._transport: AiohttpTransport | None = None
         self._retired: list[AiohttpTransport] = []
         self._limit = RateLimit()
+        self._pause = SharedPause()
         self.users = 0
 
     async def settings(self) -> Settings:
@@ -55,24 +56,37 @@ class SharedClient:
 
     async def send(self, call: Call[T], clock: Clock) -> T:
         """
-        Send a call once, when the rate limit allows, and return what its answer holds.
+        Send a call once, when it is its turn, and return what its answer holds.
 
         :param call: what to send.
-        :param clock: for the rate limit.
+        :param clock: for the rate limit and the pause.
         """
         transport = await self._open()
         settings = transport.settings
-        if (pause := self._limit.reserve(clock.monotonic())) > 0:
-            await clock.asleep(pause)
-        reply = await transport.send(call, settings.request_timeout)
+        await self._turn(clock)
         try:
-            return read_reply(call, reply, now=clock.time(), secrets=settings.secrets)
+            reply = await transport.send(call, settings.request_timeout)
+            answer = read_reply(call, reply, now=clock.time(), secrets=settings.secrets)
         except CallError as error:
+            self._pause.note(error, clock.monotonic())
             if reads_connection_again(error) and transport is self._transport:
                 # Others may still be at work on it, so it is closed with the client.
                 self._retired.append(transport)
                 self._transport = None
             raise
+        self._pause.note_success()
+        return answer
+
+    async def _turn(self, clock: Clock) -> None:
+        """Wait for a slot of the rate limit outside of any pause; slots go in the order of asking."""
+        while True:
+            while (pause := self._pause.remaining(clock.monotonic(), clock.spread())) > 0:
+                await clock.asleep(pause)
+            if (slot := self._limit.reserve(clock.monotonic())) <= 0:
+                return
+            await clock.asleep(slot)
+            if self._pause.remaining(clock.monotonic(), 0.0) <= 0:
+                return
 
     async def _open(self) -> AiohttpTransport:
         async with self._opening:

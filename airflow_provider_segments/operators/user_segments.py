@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds, utcnow
+from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds
+from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
@@ -123,6 +124,8 @@ class UserSegmentExportOperator(BaseOperator):
         too; the earlier ends the wait.
     :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request takes
         the running export up again instead of starting another.
+    :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
+        Failures still resume on a worker. Not with outlets; worker-side callbacks and lineage do not happen.
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
@@ -141,6 +144,7 @@ class UserSegmentExportOperator(BaseOperator):
         defer_after: float = 4.0,
         timeout: timedelta | float = timedelta(days=1),
         durable: bool = True,
+        end_from_trigger: bool = False,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -165,6 +169,8 @@ class UserSegmentExportOperator(BaseOperator):
         self.defer_after = defer_after
         self.timeout = timeout
         self.durable = durable
+        self.end_from_trigger = end_from_trigger
+        refuse_end_from_trigger(self)
         self._export_id: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -264,25 +270,8 @@ class UserSegmentExportOperator(BaseOperator):
             self._defer(export.export_id, deadline, error.retry_in)
 
     def _defer(self, export_id: str, deadline: Deadline, first_look_in: float = 0.0) -> NoReturn:
-        from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
-
         self._hook.close()
-        self.defer(
-            trigger=UserSegmentExportTrigger(
-                export_id=export_id,
-                mparticle_conn_id=self.mparticle_conn_id,
-                deadline=deadline.instant.isoformat(),
-                poll_interval=self.poll_interval,
-                deadline_name=deadline.name,
-                not_before=(utcnow() + timedelta(seconds=first_look_in)).isoformat()
-                if first_look_in
-                else None,
-            ),
-            method_name="execute_complete",
-            kwargs={"export_id": export_id},
-            # Second line only: when this one fires, execute_complete is not called.
-            timeout=deadline.with_margin(),
-        )
+        defer(self, export_id, deadline, first_look_in=first_look_in, kwargs={"export_id": export_id})
 
     def _finish(self, export: SegmentExport) -> dict[str, Any]:
         result = export.ensure_complete().result(self.output_format)

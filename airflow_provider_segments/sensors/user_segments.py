@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
     PokeReturnValue,
 )
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments._deadline import deadline_of, in_seconds
+from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
 from airflow_provider_segments.api.errors import (
     CallError,
     ConfigurationError,
@@ -25,7 +28,6 @@ from airflow_provider_segments.exceptions import airflow_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -53,6 +55,10 @@ class UserSegmentExportSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer. By default so, unless the mode is ``reschedule``.
     :param poke_interval: fixed seconds between two looks; None for the adaptive schedule (60 s in the mode
         ``reschedule``).
+    :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
+        Failures still resume on a worker. Not with outlets; worker-side callbacks and lineage do not happen.
+    :param start_from_trigger: start in the triggerer, without a worker before. Not with an id from an upstream
+        task. A mapped sensor starts on a worker all the same.
     """
 
     template_fields: Sequence[str] = ("export_id", "output_format", "mparticle_conn_id")
@@ -66,6 +72,8 @@ class UserSegmentExportSensor(BaseSensorOperator):
         mparticle_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool | None = None,
         poke_interval: timedelta | float | None = None,
+        end_from_trigger: bool = False,
+        start_from_trigger: bool = False,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -87,6 +95,10 @@ class UserSegmentExportSensor(BaseSensorOperator):
             None if poke_interval is None else in_seconds(f"{self.task_id}: poke_interval", poke_interval)
         )
         self._longer_pause = 0.0
+        self.end_from_trigger = end_from_trigger
+        refuse_end_from_trigger(self)
+        if start_from_trigger:
+            self._start_from_trigger()
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; on a worker that is held anyway, wait until the end."""
@@ -100,7 +112,8 @@ class UserSegmentExportSensor(BaseSensorOperator):
             if export is not None and export.status.is_finished:
                 return PokeReturnValue(True, self._result(export))
             if self.deferrable:
-                self._defer(context)
+                self._hook.close()
+                defer(self, self.export_id, deadline_of(context, self.timeout, self.execution_timeout))
             return PokeReturnValue(False)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -134,22 +147,34 @@ class UserSegmentExportSensor(BaseSensorOperator):
         pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         return max(pause, self._longer_pause)
 
-    def _defer(self, context: Context) -> None:
-        from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+    def _start_from_trigger(self) -> None:
+        """Have the scheduler start the trigger, with what is known when the DAG is parsed."""
+        from airflow.triggers.base import StartTriggerArgs
 
-        self._hook.close()
-        deadline = deadline_of(context, self.timeout, self.execution_timeout)
-        self.defer(
-            trigger=UserSegmentExportTrigger(
-                export_id=self.export_id,
-                mparticle_conn_id=self.mparticle_conn_id,
-                deadline=deadline.instant.isoformat(),
-                poll_interval=self.poll_interval,
-                deadline_name=deadline.name,
-            ),
-            method_name="execute_complete",
-            # Second line only: when this one fires, execute_complete is not called.
-            timeout=deadline.with_margin(),
+        if not self.deferrable:
+            raise ConfigurationError(f"{self.task_id}: start_from_trigger=True needs a deferrable sensor.")
+        if not isinstance(self.export_id, str) or "xcom" in self.export_id:
+            raise ConfigurationError(
+                f"{self.task_id}: start_from_trigger=True can't take export_id from an upstream task, for no worker "
+                "looks it up. Take start_from_trigger out, or give the id as text or as {{ dag_run.conf[...] }}."
+            )
+        if "{{" in self.export_id and not AIRFLOW_V_3_3_PLUS:
+            raise ConfigurationError(
+                f"{self.task_id}: start_from_trigger=True renders no template before Airflow 3.3; give export_id as "
+                "plain text or take start_from_trigger out."
+            )
+        # Set on this task: the class's would be shared by all.
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=TRIGGER,
+            next_method="execute_complete",
+            trigger_kwargs={
+                "export_id": self.export_id,
+                "mparticle_conn_id": self.mparticle_conn_id,
+                "poll_interval": self.poll_interval,
+                **end_in_trigger(self),
+            },
+            timeout=timedelta(seconds=self.timeout),
         )
 
     def _result(self, export: SegmentExport) -> dict[str, Any]:

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_segments._deadline import utcnow
-from airflow_provider_segments.api.errors import ExportTimeoutError, UserSegmentsError
+from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from airflow_provider_segments.api.models import SegmentExport
 
 __all__ = ["UserSegmentExportTrigger"]
 
@@ -36,6 +39,9 @@ class UserSegmentExportTrigger(BaseTrigger):
     :param deadline_name: what set the deadline, for the message.
     :param not_before: the instant before which the service is not to be asked, as ISO 8601 with a time zone, when
         it said so to whoever waited before.
+    :param end_from_trigger: finish the task here when the export is complete, without waking a worker.
+    :param output_format: the format the export was requested in, for the XComs of a task that is finished here.
+    :param xcom_keys: which XComs such a task gets; None for all of the result and the return value.
     """
 
     def __init__(
@@ -46,6 +52,9 @@ class UserSegmentExportTrigger(BaseTrigger):
         poll_interval: float | None = None,
         deadline_name: str = "timeout",
         not_before: str | None = None,
+        end_from_trigger: bool = False,
+        output_format: str = "csv",
+        xcom_keys: list[str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.export_id = export_id
@@ -54,6 +63,9 @@ class UserSegmentExportTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline_name = deadline_name
         self.not_before = not_before
+        self.end_from_trigger = end_from_trigger
+        self.output_format = output_format
+        self.xcom_keys = xcom_keys
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, plain JSON without any secret."""
@@ -64,11 +76,14 @@ class UserSegmentExportTrigger(BaseTrigger):
             "poll_interval": self.poll_interval,
             "deadline_name": self.deadline_name,
             "not_before": self.not_before,
+            "end_from_trigger": self.end_from_trigger,
+            "output_format": self.output_format,
+            "xcom_keys": self.xcom_keys,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the wait ends. What is not one of our errors is left to Airflow to log."""
-        yield TriggerEvent(await self._outcome())  # type: ignore[no-untyped-call]
+        yield await self._outcome()
 
     async def on_kill(self) -> None:
         """Say what a user's kill does not end; Airflow 3.3 and later ask."""
@@ -77,7 +92,7 @@ class UserSegmentExportTrigger(BaseTrigger):
             self.export_id,
         )
 
-    async def _outcome(self) -> dict[str, Any]:
+    async def _outcome(self) -> TriggerEvent:
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
         try:
@@ -89,12 +104,48 @@ class UserSegmentExportTrigger(BaseTrigger):
                     first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
                 )
         except ExportTimeoutError as error:
-            return failure_event(
-                self.export_id, ExportTimeoutError(f"{error} ({self.deadline_name} ended the wait)")
-            )
+            named = ExportTimeoutError(f"{error} ({self.deadline_name} ended the wait)")
+            return _resume(failure_event(self.export_id, named))
         except UserSegmentsError as error:
-            return failure_event(self.export_id, error)
-        return finished_event(export)
+            return _resume(failure_event(self.export_id, error))
+        if self.end_from_trigger and await self._hand_over(export):
+            return TaskSuccessEvent()  # type: ignore[no-untyped-call]
+        return _resume(finished_event(export))
+
+    async def _hand_over(self, export: SegmentExport) -> bool:
+        """Write the XComs a worker would write; False if a worker has to finish the task after all."""
+        try:
+            result = export.ensure_complete().result(self.output_format)
+        except ExportFailedError:  # failures are the worker's, where retries and callbacks hold
+            return False
+        try:
+            # Writing asks Airflow's supervisor, or its database, in a blocking way.
+            await asyncio.to_thread(self._write_xcoms, result)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a worker can still finish the task
+            self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)
+            return False
+        self.log.info("Complete: %s. The file is at %s.", export.label, result["filename"])
+        return True
+
+    def _write_xcoms(self, result: dict[str, Any]) -> None:
+        # Not through TaskSuccessEvent, whose XComs Airflow 3.3 encodes twice.
+        from airflow.providers.common.compat.sdk import XCom
+
+        ti: Any = self.task_instance
+        values = result | {"return_value": result}
+        for key in values if self.xcom_keys is None else self.xcom_keys:
+            XCom.set(
+                key=key,
+                value=values[key],
+                dag_id=ti.dag_id,
+                task_id=ti.task_id,
+                run_id=ti.run_id,
+                map_index=ti.map_index,
+            )
+
+
+def _resume(event: dict[str, Any]) -> TriggerEvent:
+    return TriggerEvent(event)  # type: ignore[no-untyped-call]
 
 
 def _seconds_until(instant: str | None, default: float) -> float:

@@ -25,6 +25,7 @@ from airflow_provider_segments.api.pacing import (
     Failures,
     Patience,
     RateLimit,
+    SharedPause,
     delay_before_poll,
     delay_before_retry,
     ends_a_wait,
@@ -157,3 +158,42 @@ def test_rate_limit_hands_out_slots_in_order() -> None:
     limit.change(2.0)
     assert [limit.reserve(10.0) for _ in range(3)] == [0, 0.5, 1.0]
     assert limit.reserve(20.0) == 0
+
+
+class TestSharedPause:
+    """When the service says 429 to one caller, all callers of the client pause."""
+
+    def test_other_errors_pause_nobody(self) -> None:
+        """An outage is each call's own matter."""
+        pause = SharedPause()
+        pause.note(UnavailableError("x", retry_after=100), now=0)
+        assert pause.remaining(0, 1.0) == 0
+
+    def test_retry_after(self) -> None:
+        """The service's word, and then not all at once."""
+        pause = SharedPause()
+        pause.note(TooManyRequestsError("x", retry_after=20), now=0)
+        assert pause.remaining(0, 0.0) == 20
+        assert pause.remaining(15, 1.0) == 5 + 5
+        assert pause.remaining(20, 1.0) == 0
+
+    def test_one_storm_counts_once(self) -> None:
+        """Thirty answers to requests that were under way together don't make a pause of a minute."""
+        pause = SharedPause()
+        for _ in range(30):
+            pause.note(TooManyRequestsError("x"), now=0)
+        assert pause.remaining(0, 0.0) == 1
+        pause.note(TooManyRequestsError("x"), now=2)
+        assert pause.remaining(2, 0.0) == 2
+        pause.note(TooManyRequestsError("x", retry_after=30), now=2.5)
+        assert pause.remaining(2.5, 0.0) == 30
+
+    def test_success_makes_the_next_one_short(self) -> None:
+        """A pause grows only while the service goes on refusing."""
+        pause = SharedPause()
+        for now in (0, 10, 20):
+            pause.note(TooManyRequestsError("x"), now)
+        assert pause.remaining(20, 0.0) == 4
+        pause.note_success()
+        pause.note(TooManyRequestsError("x"), 30)
+        assert pause.remaining(30, 0.0) == 1

@@ -95,18 +95,23 @@ def test_deferral(slow: Emulator, clock: FakeClock) -> None:
     where = context()
     before = datetime.now(timezone.utc)
     why = deferred(made, where)
-    assert 3.9 < clock.ahead < 4.1
+    assert 2.8 < clock.ahead < 4.1
     assert isinstance(why.trigger, UserSegmentExportTrigger)
     export_id = slow.submissions[0].export_id
     _, arguments = why.trigger.serialize()
     end = datetime.fromisoformat(arguments.pop("deadline"))
+    assert datetime.fromisoformat(arguments.pop("not_before")) - datetime.now(timezone.utc) < timedelta(
+        seconds=2
+    )
     assert timedelta(0) <= end - before - timedelta(hours=2) < timedelta(minutes=1)
     assert arguments == {
         "export_id": export_id,
         "mparticle_conn_id": "mparticle_analytics_default",
         "poll_interval": None,
         "deadline_name": "timeout",
-        "not_before": None,
+        "end_from_trigger": False,
+        "output_format": "csv",
+        "xcom_keys": None,
     }
     assert why.kwargs == {"export_id": export_id}
     assert why.method_name == "execute_complete"

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One client for all waits of a process on one Connection."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_segments.api.calls import get_export, list_segments
+from airflow_provider_segments.api.errors import ConfigurationError, TooManyRequestsError
+from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
+from airflow_provider_segments.hooks import _shared
+from airflow_provider_segments.hooks._clock import Clock
+from airflow_provider_segments.hooks._shared import shared_client
+from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONN_ID = "mparticle_analytics_default"
+
+
+class OrderedClock(Clock):
+    """Sleeping takes no time, but those who sleep shorter wake earlier; writes down who was to sleep how long."""
+
+    def __init__(self) -> None:
+        self.sleeps: list[float] = []
+
+    def spread(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+    async def asleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        await asyncio.sleep(seconds / 1000)
+
+
+async def test_one_look_up_and_one_client(connected: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many begin at once, the Connection is read once."""
+    looked_up: list[str] = []
+    real = _shared.get_async_connection
+
+    async def counted(conn_id: str) -> Any:
+        looked_up.append(conn_id)
+        return await real(conn_id)
+
+    monkeypatch.setattr(_shared, "get_async_connection", counted)
+    async with UserSegmentsAsyncHook():
+        await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(200)))
+    assert looked_up == [CONN_ID]
+    assert connected.connections <= 32
+
+
+async def test_closed_with_the_last(connected: Emulator) -> None:
+    """The first to leave closes nothing, the last everything; whoever comes then gets a new one."""
+    async with shared_client(CONN_ID) as first:
+        async with shared_client(CONN_ID) as second:
+            assert first is second
+            await second.send(list_segments(), Clock())
+        assert first._transport
+        transport = first._transport
+    assert transport._session.closed
+    assert _shared._clients[asyncio.get_running_loop()] == {}
+    async with shared_client(CONN_ID) as third:
+        assert third is not first
+        assert len(await third.send(list_segments(), Clock())) == 3
+
+
+async def test_cancelled_waits_leave_nothing(connected: Emulator) -> None:
+    """A triggerer cancels waits at any point; the others go on, and the last still closes."""
+    connected.inject(Fault(FaultKind.NEVER, on="export"))
+    export_id = UserSegmentsHook().request_export(connected.segments[0].segment_id).export_id
+    waits = [asyncio.create_task(UserSegmentsAsyncHook().wait_for_export(export_id)) for _ in range(50)]
+    for number, wait in enumerate(waits[:-1]):
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        wait.cancel()
+    done = await asyncio.gather(*waits[:-1], return_exceptions=True)
+    assert {type(outcome) for outcome in done} == {asyncio.CancelledError}
+    assert (await UserSegmentsAsyncHook().get_export(export_id)).status == "PENDING"
+    waits[-1].cancel()
+    await asyncio.gather(waits[-1], return_exceptions=True)
+    assert _shared._clients[asyncio.get_running_loop()] == {}
+
+
+def test_each_event_loop_has_its_own(connected: Emulator) -> None:
+    """A session belongs to the loop it was made on."""
+    found: list[int] = []
+
+    def work() -> None:
+        found.append(len(asyncio.run(UserSegmentsAsyncHook().list_segments())))
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [3] * 5
+    assert asyncio.run(UserSegmentsAsyncHook().list_segments())
+
+
+async def test_a_429_pauses_all(connected: Emulator) -> None:
+    """One is refused; the others, who were not, wait as well."""
+    clock = OrderedClock()
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="30"))
+    async with shared_client(CONN_ID) as client:
+        with pytest.raises(TooManyRequestsError):
+            await client.send(list_segments(), clock)
+        assert clock.sleeps == []
+        waiting = asyncio.create_task(client.send(list_segments(), clock))
+        while not clock.sleeps:  # noqa: ASYNC110 - a list has no event
+            await asyncio.sleep(0)
+        waiting.cancel()
+    assert clock.sleeps[0] == pytest.approx(30, abs=0.1)
+    assert len(connected.requests) == 1
+
+
+async def test_rate_limit_is_fair(connected: Emulator, connect: Callable[..., None]) -> None:
+    """Who asks first goes first, one slot after the other."""
+    connect(connected, extra={"max_requests_per_second": 100})
+    clock = OrderedClock()
+    ids = [f"export-{n}" for n in range(30)]
+    async with shared_client(CONN_ID) as client:
+        await client.settings()
+        await asyncio.gather(*(client.send(get_export(i), clock) for i in ids), return_exceptions=True)
+    assert clock.sleeps == pytest.approx([n / 100 for n in range(1, 30)])
+
+
+async def test_a_connection_that_is_wrong(connected: Emulator, connect: Callable[..., None]) -> None:
+    """Each of many waits gets the error; nothing is left open."""
+    connect(connected, password="")
+    outcomes = await asyncio.gather(
+        *(UserSegmentsAsyncHook().list_segments() for _ in range(20)), return_exceptions=True
+    )
+    assert {type(outcome) for outcome in outcomes} == {ConfigurationError}
+    assert _shared._clients[asyncio.get_running_loop()] == {}
+
+
+async def test_rotation_reads_the_connection_once_for_all(
+    connected: Emulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred waits that are refused together look the Connection up once more, not a hundred times."""
+    looked_up: list[str] = []
+    real = _shared.get_async_connection
+
+    async def counted(conn_id: str) -> Any:
+        looked_up.append(conn_id)
+        return await real(conn_id)
+
+    monkeypatch.setattr(_shared, "get_async_connection", counted)
+    connect(connected, password="old")
+    async with shared_client(CONN_ID) as client:
+        await client.settings()
+        connect(connected)
+        found = await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(100)))
+    assert {len(segments) for segments in found} == {3}
+    assert looked_up == [CONN_ID] * 2
