@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, TaskDeferred
 
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.exceptions import UserSegmentsException
@@ -191,12 +191,27 @@ def test_ambiguous_post(connected: Emulator) -> None:
         ({"segment_id": "a", "poll_interval": -1}, "export: poll_interval is -1"),
         ({"segment_id": "a", "poll_interval": "5"}, "export: poll_interval is '5'"),
         ({"segment_id": "a", "defer_after": -0.1}, "export: defer_after is -0.1"),
+        (
+            {"segment_id": "a", "end_from_trigger": True, "outlets": [Asset("s3://b/k")]},
+            "asset events of its outlets",
+        ),
+        ({"segment_id": "a", "end_from_trigger": True, "deferrable": False}, "needs a deferrable task"),
     ],
 )
 def test_wrong_arguments_fail_at_parse_time(arguments: dict[str, Any], words: str) -> None:
     """The message names the task and the argument."""
     with pytest.raises(ValueError, match=words):
         UserSegmentExportOperator(task_id="export", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [({}, None), ({"multiple_outputs": False}, ["return_value"]), ({"do_xcom_push": False}, [])],
+)
+def test_end_from_trigger(slow: Emulator, arguments: dict[str, Any], keys: list[str] | None) -> None:
+    """The trigger is told to finish the task, with the XComs the task would push."""
+    told = deferred(operator(end_from_trigger=True, output_format="json", **arguments)).trigger.serialize()[1]
+    assert (told["end_from_trigger"], told["output_format"], told["xcom_keys"]) == (True, "json", keys)
 
 
 @pytest.mark.parametrize(

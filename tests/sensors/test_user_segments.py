@@ -14,11 +14,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
+from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 from tests.support import context
 
 if TYPE_CHECKING:
@@ -146,6 +148,8 @@ def test_reschedule_does_not_hammer(connected: Emulator) -> None:
         ({"deferrable": True, "mode": "reschedule"}, "exclude each other"),
         ({"timeout": 0}, "wait: timeout is 0"),
         ({"poke_interval": 0}, "wait: poke_interval is 0"),
+        ({"end_from_trigger": True, "mode": "reschedule"}, "needs a deferrable task"),
+        ({"start_from_trigger": True, "deferrable": False}, "needs a deferrable sensor"),
     ],
 )
 def test_wrong_arguments_fail_at_parse_time(arguments: dict[str, Any], words: str) -> None:
@@ -160,3 +164,36 @@ def test_wrong_export_id(connected: Emulator, export_id: str) -> None:
     with pytest.raises(AirflowFailException, match="export_id"):
         run(sensor(export_id))
     assert connected.requests == []
+
+
+def test_start_from_trigger() -> None:
+    """What the scheduler needs is set on this task alone."""
+    made = sensor("e", start_from_trigger=True, timeout=600, poke_interval=5, end_from_trigger=True)
+    assert made.start_from_trigger is True
+    assert made.start_trigger_args.timeout == timedelta(seconds=600)
+    arguments = made.start_trigger_args.trigger_kwargs
+    trigger = UserSegmentExportTrigger(**arguments)
+    assert trigger.serialize()[0] == made.start_trigger_args.trigger_cls
+    assert (trigger.export_id, trigger.poll_interval, trigger.end_from_trigger) == ("e", 5, True)
+    assert not UserSegmentExportSensor.start_from_trigger
+    assert not sensor("f").start_from_trigger
+
+
+@pytest.mark.parametrize("source", ["xcomarg", "{{ ti.xcom_pull(task_ids='a') }}"])
+def test_start_from_trigger_takes_nothing_from_upstream(source: str) -> None:
+    """Refused when the DAG is parsed, for the task would wait for ever."""
+    upstream = UserSegmentExportOperator(task_id="a", segment_id="s")
+    with pytest.raises(ValueError, match="from an upstream task"):
+        sensor(upstream.output["export_id"] if source == "xcomarg" else source, start_from_trigger=True)
+
+
+def test_start_from_trigger_with_a_template() -> None:
+    """Rendered from Airflow 3.3 on; refused before."""
+    source = "{{ dag_run.conf['export_id'] }}"
+    if AIRFLOW_V_3_3_PLUS:
+        assert (
+            sensor(source, start_from_trigger=True).start_trigger_args.trigger_kwargs["export_id"] == source
+        )
+    else:
+        with pytest.raises(ValueError, match="renders no template before Airflow 3.3"):
+            sensor(source, start_from_trigger=True)

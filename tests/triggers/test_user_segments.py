@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
+from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_segments.api.errors import ExportTimeoutError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
@@ -109,3 +112,37 @@ async def test_on_kill(told: Callable[[], str]) -> None:
     """A kill says what it does not end."""
     await UserSegmentExportTrigger("the-id").on_kill()
     assert "export the-id goes on" in told()
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_end_from_trigger(connected: Emulator, monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
+    """XComs first, then the end; if they can't be written, a worker finishes the task after all."""
+    written: dict[str, Any] = {}
+
+    def write(key: str, value: Any, **where: Any) -> None:
+        if not works:
+            raise RuntimeError("no supervisor")
+        written[key] = value
+        assert where == {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": 3}
+
+    monkeypatch.setattr(XCom, "set", write)
+    export_id = request(connected)
+    trigger = UserSegmentExportTrigger(export_id, end_from_trigger=True)
+    trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
+    (event,) = [event async for event in trigger.run()]
+    assert isinstance(event, TaskSuccessEvent) is works
+    if works:
+        assert event.xcoms is None
+        result = written.pop("return_value")
+        assert written == result
+        assert result["export_id"] == export_id
+    else:
+        assert read_event(event.payload, export_id).status == "COMPLETE"
+
+
+async def test_failures_never_end_from_the_trigger(connected: Emulator) -> None:
+    """Retries and callbacks are the worker's."""
+    connected.inject(Fault(FaultKind.FAILED, on="export"))
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id, end_from_trigger=True))
+    assert read_event(event, export_id).status == "FAILED"
