@@ -9,7 +9,10 @@ from typing import Any
 
 from airflow_provider_segments.api.errors import ConfigurationError
 
-__all__ = ["Deadline", "deadline_of", "in_seconds", "utcnow"]
+__all__ = ["LONGEST", "Deadline", "deadline_of", "in_seconds", "utcnow"]
+
+#: Seconds; more is none of this world, and datetime has an end too.
+LONGEST = 10 * 366 * 86400.0
 
 # What the trigger, which ends with a message, has ahead of Airflow, which ends without one.
 _MARGIN = timedelta(minutes=2)
@@ -64,11 +67,12 @@ def in_seconds(name: str, value: Any) -> float:
 
     :param name: what it is called, for the message.
     :param value: a timedelta or seconds.
-    :raises ConfigurationError: it is not above 0.
+    :raises ConfigurationError: it is not above 0, or longer than ten years.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
         raise ConfigurationError(
-            f"{name} is {value!r}, but it has to be a timedelta or a number of seconds above 0."
+            f"{name} is {value!r}, but it has to be a timedelta or a number of seconds above 0 "
+            "and at most ten years."
         )
     return float(seconds)

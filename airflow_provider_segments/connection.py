@@ -24,6 +24,7 @@ __all__ = [
     "CONN_TYPE",
     "DEFAULT_CONN_ID",
     "DEFAULT_HOST",
+    "DEFAULT_RETRIES",
     "EXTRA_FIELDS",
     "HOOK_NAME",
     "ExtraField",
@@ -36,6 +37,8 @@ CONN_TYPE = "mparticle_analytics"
 CONN_NAME_ATTR = "mparticle_conn_id"
 DEFAULT_CONN_ID = "mparticle_analytics_default"
 HOOK_NAME = "mParticle Analytics"
+
+DEFAULT_RETRIES = 5
 
 #: mParticle's page uses this host in its examples, and query.indicative.mparticle.com in one.
 DEFAULT_HOST = "query.indicative.com"
@@ -66,7 +69,7 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
     "max_retries": ExtraField(
         "Retries",
         "integer",
-        5,
+        DEFAULT_RETRIES,
         "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
     ),
     "max_requests_per_second": ExtraField(
@@ -195,6 +198,7 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
     try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
+        (host or "").encode("idna")  # refuses empty and over-long parts of a name
     except ValueError:
         url, host, port = SplitResult("", "", "", "", ""), None, None
     extra_path = url.path.rstrip("/") not in ("", API_PATH)

@@ -11,8 +11,10 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-# Before Airflow is imported: it reads its home and configuration once.
-os.environ["AIRFLOW_HOME"] = os.environ.get("TEST_AIRFLOW_HOME") or tempfile.mkdtemp(prefix="airflow-home-")
+# Before Airflow is imported: it reads its home and configuration once, and must not find any of the user's.
+for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[name]
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 os.environ["AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS"] = "False"

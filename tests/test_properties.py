@@ -173,13 +173,10 @@ class World(Clock):
 
     @asynccontextmanager
     async def client(self, conn_id: str) -> AsyncIterator[Any]:
-        async def send_and_read(call: Call[Any], clock: Clock) -> Any:
+        async def send_and_read(call: Call[Any], clock: Clock, longest_pause: float | None) -> Any:
             return read_reply(call, self.send(call, 30.0), now=clock.time())
 
-        async def settings_of() -> Any:
-            return SETTINGS
-
-        yield SimpleNamespace(send=send_and_read, settings=settings_of)
+        yield SimpleNamespace(send=send_and_read)
 
 
 class MortalTaskInstance(FakeTaskInstance):

@@ -8,6 +8,7 @@ What can go wrong, each with what to do about it.
       ConfigurationError          a Connection or an argument is wrong
       SegmentLookupError          no segment, or more than one, has the name or id
       CallError                   one call to the service went wrong
+        ConnectionLookupError     Airflow has no such Connection, or could not be asked for it
         NotSentError              could not connect: nothing was sent
           CertificateError        the service's TLS certificate is not trusted
         NoAnswerError             sent, but no complete answer came
@@ -39,6 +40,7 @@ __all__ = [
     "CallError",
     "CertificateError",
     "ConfigurationError",
+    "ConnectionLookupError",
     "EventError",
     "ExportFailedError",
     "ExportTimeoutError",
@@ -61,6 +63,10 @@ __all__ = [
 _EXCERPT_LENGTH = 200
 _EXCERPT_SOURCE = 20_000  # read before what must not be shown is taken out
 _URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_URL_USER = re.compile(r"(?i)(\w+://)[^/\s@\"'<>]*@")
+_SIGNATURE = re.compile(r"(?i)\b((?:[a-z-]*signature|x-amz-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+")
+# JSON may write these characters so, and what must not be shown would not be recognized.
+_ESCAPES = {"\\/": "/", "\\u003f": "?", "\\u003F": "?", "\\u0026": "&", "\\u003d": "=", "\\u003D": "="}
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")
 
 
@@ -97,6 +103,10 @@ class CallError(UserSegmentsError):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+
+
+class ConnectionLookupError(CallError):
+    """Airflow has no such Connection, or could not be asked for it: it doesn't tell which."""
 
 
 class NotSentError(CallError):
@@ -244,8 +254,11 @@ def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
         if isinstance(body, bytes)
         else body[:_EXCERPT_SOURCE]
     )
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
     for secret in secrets:
         text = text.replace(secret, "***") if secret else text
-    text = _CREDENTIAL.sub(r"\1 ***", _URL_QUERY.sub(r"\1?***", text))
+    text = _CREDENTIAL.sub(r"\1 ***", _URL_QUERY.sub(r"\1?***", _URL_USER.sub(r"\1***@", text)))
+    text = _SIGNATURE.sub(r"\1***", text)
     text = " ".join(text.split())
     return text if len(text) <= _EXCERPT_LENGTH else text[:_EXCERPT_LENGTH] + "…"

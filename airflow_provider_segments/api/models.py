@@ -14,7 +14,16 @@ from enum import Enum
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from airflow_provider_segments.api.errors import ExportFailedError
 
@@ -76,9 +85,23 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
 
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Take what can't be read as absent: an odd detail is not worth an export's id."""
+    try:
+        return read(value)
+    except ValueError:
+        return None
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 _Time = Annotated[datetime, AfterValidator(_utc)]
-_Id = Annotated[str, StringConstraints(min_length=1)]
-_Name = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+_OptionalTime = Annotated[_Time | None, WrapValidator(_or_none)]
+_OptionalText = Annotated[str | None, WrapValidator(_or_none), BeforeValidator(_as_text)]
+_Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_as_text)]
+_Name = Annotated[str, BeforeValidator(lambda value: _as_text(value) if isinstance(value, str | int) else "")]
 
 
 class _Answer(BaseModel):
@@ -100,16 +123,16 @@ class UserSegment(_Answer):
 
     segment_id: _Id = Field(alias="segmentId")
     name: _Name = ""
-    description: str | None = None
-    category: str | None = None
-    project_id: str | None = Field(None, alias="projectId")
-    segment_type: SegmentType | None = Field(None, alias="type")
-    last_run: _Time | None = Field(None, alias="lastRun")
+    description: _OptionalText = None
+    category: _OptionalText = None
+    project_id: _OptionalText = Field(None, alias="projectId")
+    segment_type: Annotated[SegmentType | None, WrapValidator(_or_none)] = Field(None, alias="type")
+    last_run: _OptionalTime = Field(None, alias="lastRun")
 
     @property
     def label(self) -> str:
         """Name and id, for messages."""
-        return f"{self.name!r} ({self.segment_id})" if self.name else self.segment_id
+        return f"{self.name!r} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, times as ISO 8601."""
@@ -117,6 +140,17 @@ class UserSegment(_Answer):
             "segment_type": self.segment_type.value if self.segment_type else None,
             "last_run": _iso(self.last_run),
         }
+
+
+# Stands in for the segment of an export when the service leaves it out.
+_UNNAMED = UserSegment.model_construct(segment_id="")
+
+
+def _or_unnamed(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValueError:
+        return _UNNAMED
 
 
 class ExportFile(BaseModel):
@@ -145,7 +179,7 @@ class SegmentExport(_Answer):
     An export of a segment.
 
     :param export_id: its unique id: the only handle on it, as the service can't list exports.
-    :param segment: the segment it was asked for.
+    :param segment: the segment it was asked for; without id and name when the service leaves it out.
     :param status: how far it is.
     :param project_id: the project; the segment's own when the service leaves it out.
     :param start_time: when it started, in UTC.
@@ -154,17 +188,27 @@ class SegmentExport(_Answer):
     """
 
     export_id: _Id = Field(alias="exportId")
-    segment: UserSegment
+    segment: Annotated[UserSegment, WrapValidator(_or_unnamed)] = Field(default_factory=lambda: _UNNAMED)
     status: ExportStatus
-    project_id: str | None = Field(None, alias="projectId")
-    start_time: _Time | None = Field(None, alias="startTime")
-    end_time: _Time | None = Field(None, alias="endTime")
-    filename: str | None = Field(None, repr=False)
+    project_id: _OptionalText = Field(None, alias="projectId")
+    start_time: _OptionalTime = Field(None, alias="startTime")
+    end_time: _OptionalTime = Field(None, alias="endTime")
+    filename: Annotated[str | None, WrapValidator(_or_none)] = Field(None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""
         if self.project_id is None:
             object.__setattr__(self, "project_id", self.segment.project_id)
+
+    def of(self, segment_id: str) -> SegmentExport:
+        """
+        Return the export with its segment, if the service left it out.
+
+        :param segment_id: what it was asked for.
+        """
+        if self.segment.segment_id:
+            return self
+        return self.model_copy(update={"segment": UserSegment(segment_id=segment_id)})
 
     @property
     def label(self) -> str:

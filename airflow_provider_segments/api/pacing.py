@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_segments.api.errors import (
     CallError,
     CertificateError,
+    ConnectionLookupError,
     InternalServerError,
     NoAnswerError,
     NotSentError,
@@ -65,6 +66,7 @@ _STOP = _Rule(last=1)
 
 #: What is not listed here (403, other 4xx, redirects) stops.
 _RULES: dict[type[CallError], _Rule] = {
+    ConnectionLookupError: _Rule(last=5, repeats_post=True),  # Airflow itself may be restarting
     NotSentError: _Rule(repeats_post=True),
     CertificateError: _STOP,
     NoAnswerError: _Rule(),
@@ -219,6 +221,10 @@ class RateLimit:
         return slot - now
 
 
+# One odd Retry-After must not stop everyone for days; the one who got it keeps it all the same.
+_LONGEST_PAUSE = 3600.0
+
+
 class SharedPause:
     """The pause that all callers of one client keep when the service says 429 to one of them."""
 
@@ -241,7 +247,9 @@ class SharedPause:
             return
         if now >= self._until:
             self._times += 1
-        length = _growing(self._times) if error.retry_after is None else error.retry_after
+        length = (
+            _growing(self._times) if error.retry_after is None else min(error.retry_after, _LONGEST_PAUSE)
+        )
         if now + length > self._until and (now >= self._until or error.retry_after is not None):
             self._until, self._length = now + length, length
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.api.errors import ConnectionLookupError
 from airflow_provider_segments.connection import EXTRA_FIELDS, HOOK_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ def settings_of(connection: ConnectionLike, log: Any) -> Settings:
     return settings
 
 
-def no_such_connection(conn_id: str) -> ConfigurationError:
+def no_such_connection(conn_id: str) -> ConnectionLookupError:
     """
-    Return the error for a Connection that does not exist.
+    Return the error for a Connection that Airflow does not find, which it also says when it could not look.
 
     :param conn_id: the one asked for.
     """
-    return ConfigurationError(
-        f"Connection {conn_id!r} does not exist. Create it under Admin > Connections with the type {HOOK_NAME!r}, or "
-        f"set the environment variable AIRFLOW_CONN_{conn_id.upper()} on workers and triggerers."
+    return ConnectionLookupError(
+        f"Connection {conn_id!r} does not exist, or Airflow could not look it up. Create it under Admin > Connections "
+        f"with the type {HOOK_NAME!r}, or set the environment variable AIRFLOW_CONN_{conn_id.upper()} on workers and "
+        "triggerers."
     )

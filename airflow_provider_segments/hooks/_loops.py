@@ -13,6 +13,8 @@ from airflow_provider_segments.api import pacing
 from airflow_provider_segments.api.errors import CallError, ExportTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenacity import RetryCallState
 
     from airflow_provider_segments.api.calls import Call
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from airflow_provider_segments.hooks._clock import Clock
 
 __all__ = ["Deadline", "Retries", "Wait"]
+
+
+# Seconds.
+_LAST_LOOK = 5.0
 
 
 class Deadline:
@@ -39,13 +45,18 @@ class Deadline:
         """Seconds left, not below 0."""
         return max(0.0, self._instant - self._clock.monotonic())
 
+    @property
+    def for_a_call(self) -> float:
+        """Seconds a call may take: what is left, but enough for a last look right at the end."""
+        return max(self.remaining, _LAST_LOOK)
+
 
 class Retries:
     """
     Tenacity's questions about one call, answered by the pacing rules.
 
     :param call: what is sent.
-    :param patience: the caller's.
+    :param patience: returns the caller's, once it is known.
     :param deadline: the end of the wait that the call is part of, if any.
     :param clock: for the deadline and for chance.
     :param log: where each repetition is told.
@@ -54,7 +65,7 @@ class Retries:
     def __init__(
         self,
         call: Call[Any],
-        patience: pacing.Patience,
+        patience: Callable[[], pacing.Patience],
         deadline: Deadline | None,
         clock: Clock,
         log: Any,
@@ -79,7 +90,7 @@ class Retries:
             return False
         self._failures = self._failures.plus(error)
         self._delay = pacing.delay_before_retry(
-            self._call, error, self._failures, self._patience, self._clock.spread()
+            self._call, error, self._failures, self._patience(), self._clock.spread()
         )
         if self._delay is not None and self._deadline and self._delay >= self._deadline.remaining:
             raise ExportTimeoutError(

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import aiohttp
 import requests
+from aiohttp.http_exceptions import ContentEncodingError
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
 from yarl import URL
 
 from airflow_provider_segments.api.calls import MAX_BODY_BYTES, Call, Reply
@@ -71,7 +72,17 @@ def _ca_bundle(settings: Settings) -> str:
 def _proxy(settings: Settings) -> str | None:
     if settings.is_loopback:  # else a proxy of the environment would get credentials in the clear
         return None
-    return settings.proxy or select_proxy(settings.base_url, get_environ_proxies(settings.base_url))
+    proxy = settings.proxy or select_proxy(settings.base_url, get_environ_proxies(settings.base_url))
+    if proxy is None:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"  # the environment's is often without a scheme
+    scheme = proxy.partition("://")[0].lower()
+    if scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"The proxy is of the kind {scheme!r}, which is not supported. Use an HTTP proxy, or set the Connection's "
+            "Proxy, which comes before HTTPS_PROXY."
+        )
+    return proxy
 
 
 def _give_up(kind: type[CallError], call: Call[Any], settings: Settings, error: BaseException) -> NoReturn:
@@ -95,6 +106,14 @@ def _give_up(kind: type[CallError], call: Call[Any], settings: Settings, error: 
     else:
         said = f"{what}: the answer can't be read."
     raise kind(f"{said} ({reason})") from None  # the cause would show the URL of a proxy, with its password
+
+
+def _no_address(call: Call[Any], error: Exception, settings: Settings) -> ConfigurationError:
+    reason = excerpt(str(error) or type(error).__name__, settings.secrets)
+    return ConfigurationError(
+        f"{call.what}: {settings.base_url} or the proxy is not an address that can be used ({reason}). Check the "
+        "Connection's Host and Proxy."
+    )
 
 
 def _too_long(call: Call[Any]) -> OversizedError:
@@ -145,6 +164,8 @@ class RequestsTransport:
         self._session = requests.Session()
         self._session.mount("https://", _Adapter())
         self._session.trust_env = False
+        # Even where redirects are not followed, requests would read their bodies and take their targets apart.
+        self._session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
         self._session.verify = _ca_bundle(settings)
         proxy = _proxy(settings)
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
@@ -171,7 +192,11 @@ class RequestsTransport:
         except requests.exceptions.ContentDecodingError as error:
             _give_up(UnreadableError, call, self.settings, error)
         except requests.RequestException as error:
-            _give_up(_kind_of(error), call, self.settings, error)
+            if isinstance(error, ValueError):  # InvalidURL and its like
+                raise _no_address(call, error, self.settings) from None
+            _give_up(_kind_of(error), call, self.settings, _reason(error))
+        except ValueError as error:
+            raise _no_address(call, error, self.settings) from None
 
     def _read(self, call: Call[Any], response: requests.Response, until: float) -> bytes:
         read = bytearray()
@@ -188,16 +213,21 @@ class RequestsTransport:
         self._session.close()
 
 
+def _reason(error: requests.RequestException) -> Any:
+    """Return what lies behind requests' and urllib3's own errors."""
+    reason: Any = error.args[0] if error.args else error
+    if isinstance(reason, MaxRetryError):
+        reason = reason.reason
+    # What goes wrong behind a proxy is a proxy's error too, even after the request was sent.
+    return reason.original_error if isinstance(reason, ProxyError) else reason
+
+
 def _kind_of(error: requests.RequestException) -> type[CallError]:
-    reason = error.args[0].reason if error.args and isinstance(error.args[0], MaxRetryError) else None
+    """Say how far it came: everything up to the end of the TLS handshake is one of two kinds of error."""
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return CertificateError
-    not_sent = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)
-    return (
-        NotSentError
-        if isinstance(error, not_sent) or isinstance(reason, NewConnectionError)
-        else NoAnswerError
-    )
+    unsent = isinstance(_reason(error), NewConnectionError | ConnectTimeoutError)
+    return NotSentError if unsent else NoAnswerError
 
 
 class AiohttpTransport:
@@ -258,8 +288,11 @@ class AiohttpTransport:
             aiohttp.ClientHttpProxyError,
         ) as error:
             _give_up(NotSentError, call, self.settings, error)
-        except aiohttp.ClientResponseError as error:  # not HTTP
-            _give_up(UnreadableError, call, self.settings, error)
+        except (aiohttp.InvalidURL, UnicodeError) as error:
+            raise _no_address(call, error, self.settings) from None
+        except aiohttp.ClientPayloadError as error:
+            undecodable = isinstance(error.__cause__, ContentEncodingError)
+            _give_up(UnreadableError if undecodable else NoAnswerError, call, self.settings, error)
         except (aiohttp.ClientError, OSError) as error:  # OSError includes the timeouts
             _give_up(NoAnswerError, call, self.settings, error)
 

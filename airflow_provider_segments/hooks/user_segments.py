@@ -113,7 +113,7 @@ class UserSegmentsHook(BaseHook):
         :param segment_id: the segment.
         :param output_format: the file's format.
         """
-        export = self._perform(calls.request_export(segment_id, output_format))
+        export = self._perform(calls.request_export(segment_id, output_format)).of(segment_id)
         self.log.info("Requested %s (%s).", export.label, output_format)
         return export
 
@@ -176,8 +176,11 @@ class UserSegmentsHook(BaseHook):
     def _perform(
         self, call: Call[T], patience: pacing.Patience | None = None, deadline: Deadline | None = None
     ) -> T:
-        patience = patience or pacing.worker_patience(self._open().settings.max_retries)
-        retries = Retries(call, patience, deadline, self._clock, self.log)
+        def of_a_worker() -> pacing.Patience:
+            known = self._transport and self._transport.settings
+            return pacing.worker_patience(known.max_retries if known else connection.DEFAULT_RETRIES)
+
+        retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
         loop = Retrying(sleep=self._clock.sleep, **retries.for_tenacity())
         answer: T = loop(self._attempt, call, deadline)
         return answer
@@ -187,13 +190,9 @@ class UserSegmentsHook(BaseHook):
         settings = transport.settings
         if (pause := self._limit.reserve(self._clock.monotonic())) > 0:
             self._clock.sleep(pause)
-        timeout = (
-            settings.request_timeout
-            if deadline is None
-            else min(settings.request_timeout, deadline.remaining)
-        )
+        timeout = min(settings.request_timeout, deadline.for_a_call) if deadline else settings.request_timeout
         try:
-            reply = transport.send(call, max(timeout, 1e-3))
+            reply = transport.send(call, timeout)
             return calls.read_reply(call, reply, now=self._clock.time(), secrets=settings.secrets)
         except CallError as error:
             if pacing.reads_connection_again(error):
@@ -300,14 +299,17 @@ class UserSegmentsAsyncHook:
     async def _perform(
         self, call: Call[T], patience: pacing.Patience | None = None, deadline: Deadline | None = None
     ) -> T:
-        remaining = None if deadline is None else max(deadline.remaining, 1e-3)
         async with shared_client(self.mparticle_conn_id) as client:
+
+            def of_a_worker() -> pacing.Patience:
+                return pacing.worker_patience(client.max_retries)
+
+            retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
+            loop = AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())
+            longest_pause = None if patience else of_a_worker().longest_wait
             try:
-                async with asyncio.timeout(remaining) as limit:
-                    patience = patience or pacing.worker_patience((await client.settings()).max_retries)
-                    retries = Retries(call, patience, deadline, self._clock, self.log)
-                    loop = AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())
-                    return await loop(client.send, call, self._clock)
+                async with asyncio.timeout(deadline.for_a_call if deadline else None) as limit:
+                    return await loop(client.send, call, self._clock, longest_pause)
             except TimeoutError as error:
                 if not limit.expired():
                     raise

@@ -40,6 +40,8 @@ __all__ = ["UserSegmentExportSensor"]
 _INSTEAD = {ExportTimeoutError: AirflowSensorTimeout, ExportFailedError: AirflowFailException}
 # Each look of a rescheduled sensor costs a task start.
 _RESCHEDULE_INTERVAL = 60.0
+# Seconds: so short a wait that it holds one look.
+_ONE_LOOK = 1e-3
 
 
 class UserSegmentExportSensor(BaseSensorOperator):
@@ -105,16 +107,16 @@ class UserSegmentExportSensor(BaseSensorOperator):
         with airflow_errors(_INSTEAD):
             if not isinstance(self.export_id, str) or not self.export_id.strip():
                 raise ConfigurationError(f"{self.task_id}: export_id is {self.export_id!r} once rendered.")
-            if self.reschedule or self.deferrable:
-                export = self._look()
+            if self.deferrable:
+                export = self._look_or_defer(context)
+            elif self.reschedule:
+                found = self._look()
+                if found is None or not found.status.is_finished:
+                    return PokeReturnValue(False)
+                export = found
             else:
                 export = self._hook.wait_for_export(self.export_id, self.timeout, self.poll_interval)
-            if export is not None and export.status.is_finished:
-                return PokeReturnValue(True, self._result(export))
-            if self.deferrable:
-                self._hook.close()
-                defer(self, self.export_id, deadline_of(context, self.timeout, self.execution_timeout))
-            return PokeReturnValue(False)
+            return PokeReturnValue(True, self._result(export))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the trigger's event."""
@@ -128,6 +130,14 @@ class UserSegmentExportSensor(BaseSensorOperator):
         from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
         return UserSegmentsHook(self.mparticle_conn_id)
+
+    def _look_or_defer(self, context: Context) -> SegmentExport:
+        try:
+            return self._hook.wait_for_export(self.export_id, _ONE_LOOK, self.poll_interval, last_look=False)
+        except ExportTimeoutError as error:
+            self._hook.close()
+            deadline = deadline_of(context, self.timeout, self.execution_timeout)
+            defer(self, self.export_id, deadline, first_look_in=error.retry_in)
 
     def _look(self) -> SegmentExport | None:
         from airflow_provider_segments.api.pacing import ends_a_wait
@@ -145,7 +155,8 @@ class UserSegmentExportSensor(BaseSensorOperator):
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return max(pause, self._longer_pause)
+        # Not past the timeout, which Airflow looks at only when it pokes.
+        return min(max(pause, self._longer_pause), max(self.timeout - run_duration(), 0.0) + 1.0)
 
     def _start_from_trigger(self) -> None:
         """Have the scheduler start the trigger, with what is known when the DAG is parsed."""
@@ -174,7 +185,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
                 "poll_interval": self.poll_interval,
                 **end_in_trigger(self),
             },
-            timeout=timedelta(seconds=self.timeout),
+            timeout=min(timedelta(seconds=self.timeout), self.execution_timeout or timedelta.max),
         )
 
     def _result(self, export: SegmentExport) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_segments._deadline import utcnow
+from airflow_provider_segments._deadline import LONGEST, utcnow
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
@@ -99,7 +99,7 @@ class UserSegmentExportTrigger(BaseTrigger):
             async with UserSegmentsAsyncHook(self.mparticle_conn_id) as hook:
                 export = await hook.wait_for_export(
                     self.export_id,
-                    max(_seconds_until(self.deadline, default=float("inf")), _LAST_LOOK),
+                    max(_seconds_until(self.deadline, default=LONGEST), _LAST_LOOK),
                     self.poll_interval,
                     first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
                 )

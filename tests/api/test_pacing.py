@@ -9,6 +9,7 @@ from airflow_provider_segments.api.calls import get_export, list_segments, reque
 from airflow_provider_segments.api.errors import (
     CallError,
     CertificateError,
+    ConnectionLookupError,
     ForbiddenError,
     InternalServerError,
     NoAnswerError,
@@ -58,6 +59,7 @@ GROWING = [1, 2, 4, 8, 16]
     ("kind", "get", "post"),
     [
         (NotSentError, GROWING, GROWING),
+        (ConnectionLookupError, GROWING[:4], GROWING[:4]),
         (CertificateError, [], []),
         (NoAnswerError, GROWING, []),
         (TooManyRequestsError, GROWING, GROWING),

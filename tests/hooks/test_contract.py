@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import (
     CertificateError,
     ConfigurationError,
+    ConnectionLookupError,
     ExportFailedError,
     ExportTimeoutError,
     ForbiddenError,
@@ -317,7 +319,7 @@ def tls(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
     """The service over TLS, and the PEM file of a CA that nobody else knows."""
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.issue_cert("127.0.0.1", "service.example").configure_cert(context)
     bundle = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(str(bundle))
     with Emulator(bucket=None, ssl_context=context) as running:
@@ -391,11 +393,27 @@ def test_unknown_export(client: Client) -> None:
     assert caught.value.status == 404
 
 
-def test_no_such_connection(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("database")
+def test_no_such_connection(client: Client, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
     """The Connection is named, and how to make it."""
     monkeypatch.delenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT")
-    with pytest.raises(ConfigurationError, match="'mparticle_analytics_default' does not exist"):
+    with pytest.raises(ConnectionLookupError, match="'mparticle_analytics_default' does not exist"):
         client.list_segments()
+    assert len(clock.sleeps) == 4
+
+
+@pytest.mark.usefixtures("database")
+def test_connection_that_airflow_finds_later(
+    client: Client,
+    connected: Emulator,
+    connect: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    clock: FakeClock,
+) -> None:
+    """Airflow says "not found" also when it could not look, so one such answer ends nothing."""
+    monkeypatch.delenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT")
+    clock.on_sleep = lambda: connect(connected)
+    assert len(client.list_segments()) == 3
 
 
 def test_rate_limit(
@@ -407,6 +425,126 @@ def test_rate_limit(
     client.list_segments()
     # The second of the two requests, which follow each other at once, waits for its slot.
     assert any(1.5 < pause <= 2 for pause in clock.sleeps)
+
+
+@pytest.mark.parametrize("host", ["a..b.invalid", "x" * 64 + ".invalid", ".invalid"])
+def test_host_that_is_none(
+    client: Client, connected: Emulator, connect: Callable[..., None], host: str
+) -> None:
+    """Names that no resolver takes are told from a service that is away."""
+    connect(connected, host=host)
+    with pytest.raises(ConfigurationError, match="Host"):
+        client.list_segments()
+
+
+def test_last_look_has_time(client: Client, connect: Callable[..., None]) -> None:
+    """At the deadline there is time for an answer: what is complete by then counts, what is not is told as such."""
+    from airflow_provider_segments.hooks._clock import Clock
+
+    client._hook._clock = Clock()
+    slow = Fault(FaultKind.LATENCY, on="status", seconds=0.1, times=None)
+    with Emulator(bucket=None, export_seconds=3600, faults=[slow]) as service:
+        connect(service)
+        export_id = UserSegmentsHook().request_export(service.segments[0].segment_id).export_id
+        with pytest.raises(ExportTimeoutError, match="was still PENDING at the deadline"):
+            client.wait(export_id, timeout=0.3, poll_interval=60)
+        service.end(export_id)
+        assert client.wait(export_id, timeout=0.01).status == "COMPLETE"
+
+
+class ConnectProxy:
+    """An HTTP proxy that opens tunnels, or refuses to."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self._refuses = refuses
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+
+    def _tunnel(self, client: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(4096)
+        if self._refuses:
+            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        port = int(request.split()[1].rpartition(b":")[2])
+        service = socket.create_connection(("127.0.0.1", port))
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        threading.Thread(target=self._pump, args=(service, client), daemon=True).start()
+        self._pump(client, service)
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def behind_proxy(
+    tls: tuple[Emulator, str], connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[bool], Emulator]]:
+    """Make a Connection to the service through a proxy. The service's name is no loopback one, its address is."""
+    proxies: list[ConnectProxy] = []
+
+    def through(refuses: bool) -> Emulator:
+        proxy = ConnectProxy(refuses)
+        proxies.append(proxy)
+        # As an environment often has it: without a scheme.
+        monkeypatch.setenv("HTTPS_PROXY", f"user:pass-word@127.0.0.1:{proxy.port}")
+        port = tls[0].url.rpartition(":")[2]
+        connect(tls[0], host=f"https://service.example:{port}", extra={"ca_bundle": tls[1]})
+        return tls[0]
+
+    yield through
+    for proxy in proxies:
+        proxy.close()
+
+
+def test_through_a_proxy(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
+    """The environment's proxy is used by both transports."""
+    service = behind_proxy(False)
+    assert len(client.list_segments()) == 3
+    assert len(service.requests) == 1
+
+
+def test_proxy_that_refuses(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
+    """Nothing was sent, and the proxy's password is not shown."""
+    behind_proxy(True)
+    with pytest.raises(NotSentError, match="407") as caught:
+        client.list_segments()
+    assert "pass-word" not in str(caught.value)
+
+
+def test_post_through_a_proxy_is_not_repeated(
+    behind_proxy: Callable[[bool], Emulator], clock: FakeClock
+) -> None:
+    """An answer that is lost behind a proxy is as lost as any."""
+    service = behind_proxy(False)
+    service.inject(Fault(FaultKind.CUT_AFTER, on="export", times=None))
+    client = UserSegmentsHook()
+    client._clock = clock
+    with pytest.raises(NoAnswerError, match="may have started"):
+        client.request_export(service.segments[0].segment_id)
+    assert len(service.submissions) == 1
 
 
 def test_secrets_do_not_come_back(

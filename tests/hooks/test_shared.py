@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_segments.api.calls import get_export, list_segments
-from airflow_provider_segments.api.errors import ConfigurationError, TooManyRequestsError
+from airflow_provider_segments.api.errors import ConfigurationError, TooManyRequestsError, UnauthorizedError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks import _shared
 from airflow_provider_segments.hooks._clock import Clock
 from airflow_provider_segments.hooks._shared import shared_client
+from airflow_provider_segments.hooks._transports import AiohttpTransport
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ async def test_rate_limit_is_fair(connected: Emulator, connect: Callable[..., No
     clock = OrderedClock()
     ids = [f"export-{n}" for n in range(30)]
     async with shared_client(CONN_ID) as client:
-        await client.settings()
+        await client._open()
         await asyncio.gather(*(client.send(get_export(i), clock) for i in ids), return_exceptions=True)
     assert clock.sleeps == pytest.approx([n / 100 for n in range(1, 30)])
 
@@ -155,8 +156,39 @@ async def test_rotation_reads_the_connection_once_for_all(
     monkeypatch.setattr(_shared, "get_async_connection", counted)
     connect(connected, password="old")
     async with shared_client(CONN_ID) as client:
-        await client.settings()
+        await client._open()
         connect(connected)
         found = await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(100)))
     assert {len(segments) for segments in found} == {3}
     assert looked_up == [CONN_ID] * 2
+
+
+async def test_credentials_that_stay_wrong_are_read_once_more_for_all(
+    connected: Emulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has changed, so nothing is opened anew."""
+    opened: list[object] = []
+    real = AiohttpTransport.open
+
+    async def counted(settings: Any) -> AiohttpTransport:
+        opened.append(settings)
+        return await real(settings)
+
+    monkeypatch.setattr(AiohttpTransport, "open", counted)
+    connect(connected, password="wrong")
+    async with shared_client(CONN_ID):
+        outcomes = await asyncio.gather(
+            *(UserSegmentsAsyncHook().list_segments() for _ in range(50)), return_exceptions=True
+        )
+    assert {type(outcome) for outcome in outcomes} == {UnauthorizedError}
+    assert len(opened) == 1
+
+
+async def test_a_long_pause_is_not_kept_by_a_short_call(connected: Emulator) -> None:
+    """A call without a deadline ends with the 429 it was paused by."""
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="1000"))
+    async with shared_client(CONN_ID):
+        for _ in range(2):
+            with pytest.raises(TooManyRequestsError):
+                await UserSegmentsAsyncHook().list_segments()
+    assert len(connected.requests) == 1

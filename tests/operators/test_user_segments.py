@@ -188,6 +188,8 @@ def test_ambiguous_post(connected: Emulator) -> None:
         ({"segment_id": "a", "segment_name": "b"}, "exactly one of segment_id and segment_name, not both"),
         ({"segment_id": "a", "timeout": 0}, "export: timeout is 0"),
         ({"segment_id": "a", "timeout": timedelta(0)}, "export: timeout"),
+        ({"segment_id": "a", "timeout": timedelta.max}, "at most ten years"),
+        ({"segment_id": "a", "timeout": float("inf")}, "at most ten years"),
         ({"segment_id": "a", "poll_interval": -1}, "export: poll_interval is -1"),
         ({"segment_id": "a", "poll_interval": "5"}, "export: poll_interval is '5'"),
         ({"segment_id": "a", "defer_after": -0.1}, "export: defer_after is -0.1"),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,6 +131,19 @@ def test_reschedule_sits_out_an_outage(connected: Emulator) -> None:
     with pytest.raises(AirflowRescheduleException):
         run(made)
     assert made._get_next_poke_interval(None, lambda: 0.0, 1) == 3000
+    # Airflow looks at the timeout only when it pokes.
+    assert made._get_next_poke_interval(None, lambda: made.timeout - 5, 1) == 6
+
+
+def test_deferred_sensor_hands_the_pause_over(connected: Emulator) -> None:
+    """When the service says when to come back, the trigger is told."""
+    export_id = request(connected)
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="status", retry_after="3000"))
+    with pytest.raises(TaskDeferred) as caught:
+        run(sensor(export_id))
+    not_before = datetime.fromisoformat(caught.value.trigger.serialize()[1]["not_before"])
+    assert not_before - datetime.now(timezone.utc) > timedelta(seconds=2990)
+    assert sum(request.route == "status" for request in connected.requests) == 1
 
 
 def test_reschedule_does_not_hammer(connected: Emulator) -> None:

@@ -32,6 +32,12 @@ AIRFLOW_3 = not version("apache-airflow").startswith("2.")
 AIRFLOW = [sys.executable, "-m", "airflow"]
 
 
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without any Airflow of the user's, and without proxies to ourselves."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    return kept | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+
+
 def free_port() -> int:
     """Return a port nobody listens on."""
     with socket.socket() as probe:
@@ -66,7 +72,7 @@ class RunningAirflow:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port()}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.environment = os.environ | self._settings(dags, parallelism) | dict(environment or {})
+        self.environment = clean_environment() | self._settings(dags, parallelism) | dict(environment or {})
         # Airflow 2's executor looks for the command there.
         self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
@@ -94,6 +100,7 @@ class RunningAirflow:
             "API_AUTH__JWT_SECRET": "another-secret-for-one-throw-away-airflow-of-64-bytes-and-more--",
             "LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
             "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "SCHEDULER__DAG_DIR_LIST_INTERVAL": "10",

@@ -125,10 +125,11 @@ async def test_end_from_trigger(connected: Emulator, monkeypatch: pytest.MonkeyP
         written[key] = value
         assert where == {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": 3}
 
+    # The class the trigger will find: Airflow 2 makes it when it is first imported.
     monkeypatch.setattr(XCom, "set", write)
     export_id = request(connected)
     trigger = UserSegmentExportTrigger(export_id, end_from_trigger=True)
-    trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
     (event,) = [event async for event in trigger.run()]
     assert isinstance(event, TaskSuccessEvent) is works
     if works:
