@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 
-__all__ = ["LONGEST", "Deadline", "deadline_of", "in_seconds", "utcnow"]
+__all__ = ["LONGEST", "Deadline", "deadline_of", "ended_by", "in_seconds", "utcnow"]
 
 #: Seconds; more is none of this world, and datetime has an end too.
 LONGEST = 10 * 366 * 86400.0
@@ -59,6 +59,16 @@ def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: tim
         started = getattr(context["ti"], "start_date", None) or now
         ends.append(Deadline(started + execution_timeout, "execution_timeout"))
     return min(ends, key=lambda end: end.instant)
+
+
+def ended_by(error: ExportTimeoutError, name: str) -> ExportTimeoutError:
+    """
+    Return the error with the name of what ended the wait.
+
+    :param error: a wait's.
+    :param name: the argument that set the deadline.
+    """
+    return ExportTimeoutError(f"{error} ({name} ended the wait)")
 
 
 def in_seconds(name: str, value: Any) -> float:

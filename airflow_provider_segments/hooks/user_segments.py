@@ -7,7 +7,6 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -21,14 +20,14 @@ from airflow_provider_segments.api.errors import (
     ConfigurationError,
     ExportTimeoutError,
     NotSentError,
-    SegmentLookupError,
     UserSegmentsError,
 )
+from airflow_provider_segments.api.lookup import pick
 from airflow_provider_segments.hooks._clock import Clock
 from airflow_provider_segments.hooks._connection import no_such_connection, settings_of
 from airflow_provider_segments.hooks._loops import Deadline, Retries, Wait
+from airflow_provider_segments.hooks._requests import RequestsTransport
 from airflow_provider_segments.hooks._shared import shared_client
-from airflow_provider_segments.hooks._transports import RequestsTransport
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -104,7 +103,7 @@ class UserSegmentsHook(BaseHook):
         """
         if (segment_id is None) == (name is None):
             raise ConfigurationError("Give exactly one of segment_id and name.")
-        return _pick(self.list_segments(), segment_id, name)
+        return pick(self.list_segments(), segment_id, name)
 
     def request_export(self, segment_id: str, output_format: str = "csv") -> SegmentExport:
         """
@@ -209,23 +208,6 @@ class UserSegmentsHook(BaseHook):
             self._limit.change(settings.max_requests_per_second)
             self._transport = RequestsTransport(settings)
         return self._transport
-
-
-def _pick(segments: list[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
-    if segment_id is not None:
-        found = [segment for segment in segments if segment.segment_id == segment_id]
-        asked, known = f"the id {segment_id!r}", [segment.segment_id for segment in segments]
-    else:
-        found = [segment for segment in segments if segment.name == name]
-        asked, known = f"the name {name!r}", [segment.name for segment in segments]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(segment.segment_id for segment in found)
-        raise SegmentLookupError(f"{len(found)} segments have {asked}: {ids}. Name one by its segment_id.")
-    closest = get_close_matches(segment_id or name or "", known, n=3, cutoff=0.4)
-    hint = f"Closest: {', '.join(map(repr, closest))}." if closest else "None is alike."
-    raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
 
 
 class UserSegmentsAsyncHook:

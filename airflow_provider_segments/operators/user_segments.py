@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_segments._deadline import Deadline, deadline_of, in_seconds
+from airflow_provider_segments._deadline import Deadline, deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
@@ -155,9 +155,9 @@ class UserSegmentExportOperator(BaseOperator):
         in_seconds(f"{self.task_id}: timeout", timeout)
         if poll_interval is not None:
             in_seconds(f"{self.task_id}: poll_interval", poll_interval)
-        if not defer_after >= 0:
+        if not isinstance(defer_after, int | float) or not defer_after >= 0:
             raise ValueError(
-                f"{self.task_id}: defer_after is {defer_after!r}, but it can't be below 0 seconds."
+                f"{self.task_id}: defer_after is {defer_after!r}, but it has to be a number of seconds from 0."
             )
         self.segment_id = segment_id
         self.segment_name = segment_name
@@ -180,12 +180,11 @@ class UserSegmentExportOperator(BaseOperator):
             if not self.wait_for_completion:
                 return export.result(self.output_format)
             deadline = deadline_of(context, self.timeout, self.execution_timeout)
-            if self.deferrable:
-                export = self._wait_briefly_or_defer(export, deadline)
-            else:
-                export = self._hook.wait_for_export(
-                    export.export_id, deadline.seconds_left, self.poll_interval, latest=export
-                )
+            export = (
+                self._wait_briefly_or_defer(export, deadline)
+                if self.deferrable
+                else self._wait(export, deadline)
+            )
             return self._finish(export)
 
     def execute_complete(
@@ -254,6 +253,14 @@ class UserSegmentExportOperator(BaseOperator):
                     f"{self.task_id}: {name} is {value!r} once rendered, but it has to name something."
                 )
         return asked  # type: ignore[return-value]
+
+    def _wait(self, export: SegmentExport, deadline: Deadline) -> SegmentExport:
+        try:
+            return self._hook.wait_for_export(
+                export.export_id, deadline.seconds_left, self.poll_interval, latest=export
+            )
+        except ExportTimeoutError as error:
+            raise ended_by(error, deadline.name) from error
 
     def _wait_briefly_or_defer(self, export: SegmentExport, deadline: Deadline) -> SegmentExport:
         """Wait about as long as a deferral costs, for most exports take seconds."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_segments._deadline import LONGEST, utcnow
+from airflow_provider_segments._deadline import LONGEST, ended_by, utcnow
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
@@ -104,8 +104,7 @@ class UserSegmentExportTrigger(BaseTrigger):
                     first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
                 )
         except ExportTimeoutError as error:
-            named = ExportTimeoutError(f"{error} ({self.deadline_name} ended the wait)")
-            return _resume(failure_event(self.export_id, named))
+            return _resume(failure_event(self.export_id, ended_by(error, self.deadline_name)))
         except UserSegmentsError as error:
             return _resume(failure_event(self.export_id, error))
         if self.end_from_trigger and await self._hand_over(export):

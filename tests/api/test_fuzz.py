@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply, get_export, list_segments, read_reply
 from airflow_provider_segments.api.errors import UserSegmentsError
-from airflow_provider_segments.api.models import SegmentExport, file_location
+from airflow_provider_segments.api.files import file_location
+from airflow_provider_segments.api.models import SegmentExport
 from tests.api.test_models import EXPORT, SEGMENT
 
 ANYTHING = st.recursive(

@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.calls import Reply, get_export, list_segments, read_reply, request_export
 from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError, excerpt
-from airflow_provider_segments.api.models import ExportStatus, SegmentExport, file_location
+from airflow_provider_segments.api.files import file_location
+from airflow_provider_segments.api.models import ExportStatus, SegmentExport
 
 SEGMENT = {
     "segmentId": "82200474-c131-4f7b-a35e-381469af31a7",

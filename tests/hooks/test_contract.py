@@ -308,7 +308,7 @@ def test_refused_connection(client: Client, connected: Emulator) -> None:
 
 def test_oversized_body(client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body over the cap is not read, and not asked for again."""
-    monkeypatch.setattr("airflow_provider_segments.hooks._transports.MAX_BODY_BYTES", 100)
+    monkeypatch.setattr("airflow_provider_segments.api.calls.MAX_BODY_BYTES", 100)
     with pytest.raises(OversizedError, match="longer than 100 bytes"):
         client.list_segments()
     assert len(connected.requests) == 1

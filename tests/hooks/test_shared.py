@@ -13,9 +13,9 @@ from airflow_provider_segments.api.calls import get_export, list_segments
 from airflow_provider_segments.api.errors import ConfigurationError, TooManyRequestsError, UnauthorizedError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks import _shared
+from airflow_provider_segments.hooks._aiohttp import AiohttpTransport
 from airflow_provider_segments.hooks._clock import Clock
 from airflow_provider_segments.hooks._shared import shared_client
-from airflow_provider_segments.hooks._transports import AiohttpTransport
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 
 if TYPE_CHECKING:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Calls on requests: bytes out, bytes in, its errors turned into ours.
+
+It does not follow redirects (credentials would go along), read ``.netrc`` (it would replace them), or read more
+than `MAX_BODY_BYTES`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
+
+from airflow_provider_segments.api import calls
+from airflow_provider_segments.api.calls import Call, Reply
+from airflow_provider_segments.api.errors import (
+    CallError,
+    CertificateError,
+    NoAnswerError,
+    NotSentError,
+    UnreadableError,
+)
+from airflow_provider_segments.hooks._http import (
+    CHUNK,
+    ca_bundle_of,
+    give_up,
+    headers_of,
+    no_address,
+    proxy_of,
+    too_long,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.connection import Settings
+
+__all__ = ["RequestsTransport"]
+
+
+class _Connection(HTTPSConnection):
+    """A connection whose failures up to the end of the TLS handshake say that nothing was sent."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError as error:
+            raise NewConnectionError(self, f"the handshake failed: {error}") from error
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _Adapter(HTTPAdapter):
+    """Requests' own adapter, on such connections."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._use_pool(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return self._use_pool(super().proxy_manager_for(*args, **kwargs))
+
+    @staticmethod
+    def _use_pool(manager: PoolManager) -> PoolManager:
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
+        return manager
+
+
+class RequestsTransport:
+    """
+    Calls on requests.
+
+    :param settings: the Connection's.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._session = requests.Session()
+        self._session.mount("https://", _Adapter())
+        self._session.trust_env = False
+        # Even where redirects are not followed, requests would read their bodies and take their targets apart.
+        self._session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
+        self._session.verify = ca_bundle_of(settings)
+        proxy = proxy_of(settings)
+        self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
+
+    def send(self, call: Call[Any], timeout: float) -> Reply:
+        """
+        Send a call once and return the answer, whatever its status.
+
+        :param call: what to send.
+        :param timeout: seconds.
+        """
+        until = time.monotonic() + timeout
+        try:
+            with self._session.request(
+                call.method,
+                self.settings.base_url + call.path,
+                data=call.body,
+                headers=headers_of(self.settings, call),
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return Reply(response.status_code, response.headers, self._read(call, response, until))
+        except requests.exceptions.ContentDecodingError as error:
+            give_up(UnreadableError, call, self.settings, error)
+        except requests.RequestException as error:
+            if isinstance(error, ValueError):  # InvalidURL and its like
+                raise no_address(call, error, self.settings) from None
+            give_up(_kind_of(error), call, self.settings, _reason(error))
+        except ValueError as error:
+            raise no_address(call, error, self.settings) from None
+
+    def _read(self, call: Call[Any], response: requests.Response, until: float) -> bytes:
+        read = bytearray()
+        for chunk in response.iter_content(CHUNK):
+            read += chunk
+            if len(read) > calls.MAX_BODY_BYTES:
+                raise too_long(call)
+            if time.monotonic() > until:  # requests' own timeout begins anew with each byte
+                raise requests.exceptions.ReadTimeout("the answer trickles in")
+        return bytes(read)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _reason(error: requests.RequestException) -> Any:
+    """Return what lies behind requests' and urllib3's own errors."""
+    reason: Any = error.args[0] if error.args else error
+    if isinstance(reason, MaxRetryError):
+        reason = reason.reason
+    # What goes wrong behind a proxy is a proxy's error too, even after the request was sent.
+    return reason.original_error if isinstance(reason, ProxyError) else reason
+
+
+def _kind_of(error: requests.RequestException) -> type[CallError]:
+    """Say how far it came: everything up to the end of the TLS handshake is one of two kinds of error."""
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return CertificateError
+    unsent = isinstance(_reason(error), NewConnectionError | ConnectTimeoutError)
+    return NotSentError if unsent else NoAnswerError
