@@ -25,7 +25,6 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from moto.server import ThreadedMotoServer
 
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from airflow_provider_segments.emulator.__main__ import main
@@ -37,15 +36,6 @@ if TYPE_CHECKING:
 
 AUTH = ("emulator-key", "emulator-token")
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

@@ -99,6 +99,19 @@ def show_file(s3: Any) -> None:
     _console.print(f"            … {len(body.splitlines()) - 1} users in all")
 
 
+def reasons(airflow: RunningAirflow) -> str:
+    """Return what the tasks failed with, from their logs."""
+    found = []
+    for path in sorted(airflow.log_file("").parent.rglob("attempt=*.log*")):
+        for line in path.read_text().splitlines():
+            if '"error_detail"' in line:
+                found += [
+                    f"\n  {error['exc_type']}: {error['exc_value']}"
+                    for error in json.loads(line)["error_detail"][:1]
+                ]
+    return "".join(dict.fromkeys(found)) or "No task says why."
+
+
 def run(home: Path, keep: bool) -> None:
     """Start everything, run the example, show the file, stop everything."""
     with ExitStack() as stack:
@@ -112,7 +125,7 @@ def run(home: Path, keep: bool) -> None:
         airflow.trigger(DAG_ID, "demo")
         say(f"Running [bold]{DAG_ID}[/]; the export takes the service 12 seconds:")
         if (state := follow(airflow, "demo")) != "success":
-            raise RuntimeError(f"{DAG_ID} ended as {state}.\n{airflow.task_logs()}")
+            raise RuntimeError(f"{DAG_ID} ended as {state}. {reasons(airflow)}")
         show_file(s3)
         if keep:
             say(f"Airflow goes on: open [bold]{airflow.url}[/] (no login). Ctrl-C ends it.")
