@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.hooks._clock import Clock
@@ -124,6 +125,19 @@ class BrokenStore:
 
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         raise RuntimeError("the store is away")
+
+
+class StoreOfAGoneTask:
+    """The store of a try that Airflow has given up: reading finds nothing, writing is refused."""
+
+    class NotFound(Exception):
+        error = SimpleNamespace(detail={"status_code": 404})
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        raise self.NotFound("Task instance not found")
 
 
 def context(store: Any = None, max_tries: int = 2) -> Any:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Connection
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection import Settings, read_settings
@@ -167,20 +167,18 @@ def test_secrets_are_not_in_the_repr() -> None:
         "mparticle-analytics://key:token@/?__extra__=%7B%7D&host=x",
     ],
 )
-def test_a_connection_from_a_uri(uri: str) -> None:
+def test_a_connection_from_a_uri(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it comes from an environment variable."""
-    connection = (
-        Connection.from_uri(uri, conn_id="c") if hasattr(Connection, "from_uri") else Connection("c", uri=uri)
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_C", uri)
+    connection = BaseHook.get_connection("c")
     assert connection.conn_type == "mparticle_analytics"
     found = read_settings(connection)
     assert b64decode(found.authorization.removeprefix("Basic ")) == b"key:token"
 
 
-def test_the_emulator_from_a_uri() -> None:
+def test_the_emulator_from_a_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its http address as the URI has it: quoted, so that it stays in one piece."""
     uri = "mparticle-analytics://key:token@http%3A%2F%2F127.0.0.1%3A8400"
-    connection = (
-        Connection.from_uri(uri, conn_id="c") if hasattr(Connection, "from_uri") else Connection("c", uri=uri)
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_C", uri)
+    connection = BaseHook.get_connection("c")
     assert read_settings(connection).base_url == "http://127.0.0.1:8400/service/v1/segments"

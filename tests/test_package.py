@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments import connection
 from airflow_provider_segments.get_provider_info import get_provider_info
@@ -113,7 +113,7 @@ def test_one_source_for_the_form() -> None:
     assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= set(vars(UserSegmentsHook))
 
 
-@pytest.mark.skipif(AIRFLOW_V_3_2_PLUS, reason="later versions read the form from the metadata")
+@pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="later versions have stand-ins for the form's library")
 def test_form_widgets() -> None:
     """The form's extra fields on earlier versions."""
     widgets = UserSegmentsHook.get_connection_form_widgets()

@@ -123,7 +123,11 @@ class World(Clock):
     def post(self, call: Call[Any], answer: str) -> Reply:
         kept = self.store.values.get("user_segment_export")
         if answer in ("ok", "html", "cut after"):
-            if kept and self.now() - datetime.fromisoformat(kept["requested_at"]) <= LONGEST_MEMORY:
+            if (
+                kept
+                and "export_id" in kept
+                and self.now() - datetime.fromisoformat(kept["requested_at"]) <= LONGEST_MEMORY
+            ):
                 assert not self.pending(kept["export_id"]), "requested again while the first is pending"
             export_id = f"export-{len(self.ends)}"
             self.ends[export_id] = self.mono + self.chance.choice([0, 2, 20, 200, 2000, 20000, 1e9])

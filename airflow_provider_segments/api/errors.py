@@ -22,6 +22,7 @@ What can go wrong, each with what to do about it.
           OversizedError          answered with more bytes than are accepted
       ExportFailedError           the service reports that the export failed
       ExportTimeoutError          the deadline of a wait passed
+      AbandonedTryError           Airflow has given the running try up
       EventError                  a resumed task got an event it can't believe
 
 Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AbandonedTryError",
     "CallError",
     "CertificateError",
     "ConfigurationError",
@@ -180,6 +182,10 @@ class ExportTimeoutError(UserSegmentsError, TimeoutError):
     def __init__(self, message: str, *, retry_in: float = 0.0) -> None:
         super().__init__(message)
         self.retry_in = retry_in
+
+
+class AbandonedTryError(UserSegmentsError):
+    """Airflow has given the running try up, so it is to request nothing."""
 
 
 class EventError(UserSegmentsError):

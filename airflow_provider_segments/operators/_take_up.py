@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments._deadline import utcnow
+from airflow_provider_segments.api.errors import AbandonedTryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,27 @@ class RunningExport:
         if (
             remembered.max_tries != self._max_tries
         ):  # what is taken up now is fresh enough for whoever cleared
-            self._write(replace(remembered, max_tries=self._max_tries))
+            self._remember(replace(remembered, max_tries=self._max_tries))
         return export
+
+    def announce(self) -> None:
+        """
+        Write that a request is about to be sent, which also shows whether Airflow still knows this try.
+
+        A busy Airflow can give a try up and start it all the same. To read the store of such a try is answered as if
+        it were empty; only writing tells.
+
+        :raises AbandonedTryError: Airflow has given this try up; nothing is to be requested.
+        """
+        try:
+            self._write({"asked": self._asked, "announced_at": utcnow().isoformat()})
+        except Exception as error:
+            if _is_not_found(error):
+                raise AbandonedTryError(
+                    "Airflow has given this try up while it was starting, so no export is requested here; the next "
+                    "try takes up what the earlier ones have requested."
+                ) from error
+            self._log.warning("The task state store can't be written: %s", error)
 
     def keep(self, export: SegmentExport) -> None:
         """
@@ -75,7 +95,7 @@ class RunningExport:
         """
         from airflow_provider_segments.api.take_up import Remembered
 
-        self._write(Remembered(export.export_id, self._asked, utcnow().isoformat(), self._max_tries))
+        self._remember(Remembered(export.export_id, self._asked, utcnow().isoformat(), self._max_tries))
 
     def _decide(
         self, remembered: Remembered, hook: UserSegmentsHook
@@ -110,21 +130,36 @@ class RunningExport:
                 "The task state store can't be read, so a running export is not taken up: %s", error
             )
             return None
+        if isinstance(value, dict) and "announced_at" in value:
+            self._log.warning(
+                "An earlier try was about to request an export at %s and has kept no id. If its request arrived, that "
+                "export runs unattended.",
+                value["announced_at"],
+            )
+            return None
         remembered = None if value is None else Remembered.from_json(value)
         if value is not None and remembered is None:
             self._log.warning("The task state store holds something else under %r; it is ignored.", _KEY)
         return remembered
 
-    def _write(self, remembered: Remembered) -> None:
-        if self._store is None:
-            return
-        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
-
+    def _remember(self, remembered: Remembered) -> None:
         try:
-            self._store.set(_KEY, remembered.to_json(), retention=LONGEST_MEMORY)
+            self._write(remembered.to_json())
         except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the export
             self._log.warning(
                 "The task state store can't be written, so a later try can't take up export %s: %s",
                 remembered.export_id,
                 error,
             )
+
+    def _write(self, value: dict[str, Any]) -> None:
+        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+
+        if self._store is not None:
+            self._store.set(_KEY, value, retention=LONGEST_MEMORY)
+
+
+def _is_not_found(error: Exception) -> bool:
+    """Return whether Airflow's API answered a write with 404, which it does when the task instance is gone."""
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    return isinstance(detail, dict) and detail.get("status_code") == 404

@@ -228,6 +228,7 @@ class UserSegmentExportOperator(BaseOperator):
         export = running.take_up(self._hook)
         if export is None:
             segment_id = self.segment_id or self._hook.get_segment(name=self.segment_name).segment_id
+            running.announce()
             export = self._hook.request_export(segment_id, self.output_format)
             running.keep(export)
         self._export_id = export.export_id

@@ -17,7 +17,7 @@ from airflow_provider_segments.operators.user_segments import (
     UserSegmentsListOperator,
 )
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
-from tests.support import BrokenStore, FakeStore, context
+from tests.support import BrokenStore, FakeStore, StoreOfAGoneTask, context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -458,6 +458,21 @@ class TestDurable:
         with pytest.raises(error):
             operator().execute(context(store))
         assert len(connected.submissions) == 1
+
+    def test_try_that_airflow_has_given_up(self, connected: Emulator) -> None:
+        """It runs all the same, and must request nothing."""
+        with pytest.raises(UserSegmentsException, match="given this try up"):
+            operator().execute(context(StoreOfAGoneTask()))
+        assert connected.submissions == []
+
+    def test_id_that_was_never_kept(self, connected: Emulator, told: Callable[[], str]) -> None:
+        """A request whose answer was lost is told by the next try."""
+        store = FakeStore()
+        connected.inject(Fault(FaultKind.CUT_AFTER, on="export"))
+        with pytest.raises(UserSegmentsException, match="may have started"):
+            operator().execute(context(store))
+        assert operator().execute(context(store))["status"] == "COMPLETE"
+        assert "has kept no id" in told()
 
     def test_store_that_is_away(self, connected: Emulator, told: Callable[[], str]) -> None:
         """The export goes on; a warning says what that means."""
