@@ -3,11 +3,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 AIRFLOW3 := .venv
 AIRFLOW2 := .venv-airflow2
+BENCH := .venv-bench
 CONSTRAINTS := tests/constraints
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-airflow2 check constraints clean
+.PHONY: help demo test test-airflow2 check bench constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,18 +28,25 @@ check: $(AIRFLOW3)/ready ## Lint, check types, build the wheel
 	$(AIRFLOW3)/bin/mypy
 	$(AIRFLOW3)/bin/python -m build --wheel --outdir dist .
 
+bench: $(BENCH)/ready ## Measure against a peer and write docs/benchmarks.md
+	$(BENCH)/bin/python -m tests.benchmarks
+
 constraints: ## Refresh the pinned versions
 	$(call refresh,3.3)
 	$(call refresh,2.11)
 
 clean: ## Remove what these targets made
-	rm -rf $(AIRFLOW3) $(AIRFLOW2) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(AIRFLOW3) $(AIRFLOW2) $(BENCH) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(AIRFLOW3)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
 	$(call install,$(AIRFLOW3),3.3)
 
 $(AIRFLOW2)/ready: pyproject.toml $(CONSTRAINTS)/airflow-2.11.txt
 	$(call install,$(AIRFLOW2),2.11)
+
+$(BENCH)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
+	$(call install,$(BENCH),3.3)
+	@$(BENCH)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-3.3.txt apache-airflow-providers-dbt-cloud
 
 # $(1): the environment, $(2): the Airflow version
 define install

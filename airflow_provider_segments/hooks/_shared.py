@@ -156,8 +156,9 @@ async def shared_client(mparticle_conn_id: str) -> AsyncIterator[SharedClient]:
 
     :param mparticle_conn_id: the Connection.
     """
-    clients: dict[str, Any] = _clients.setdefault(asyncio.get_running_loop(), {})
-    client = clients.setdefault(mparticle_conn_id, SharedClient(mparticle_conn_id))
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if (client := clients.get(mparticle_conn_id)) is None:
+        client = clients[mparticle_conn_id] = SharedClient(mparticle_conn_id)
     client.users += 1
     try:
         yield client

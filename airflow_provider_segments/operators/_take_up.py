@@ -62,9 +62,8 @@ class RunningExport:
         )
         if decision is Decision.START_ANEW:
             return None
-        if (
-            remembered.max_tries != self._max_tries
-        ):  # what is taken up now is fresh enough for whoever cleared
+        # What is taken up now is fresh enough for whoever cleared the task.
+        if remembered.max_tries != self._max_tries:
             self._remember(replace(remembered, max_tries=self._max_tries))
         return export
 

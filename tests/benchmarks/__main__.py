@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run all measurements, print a table and write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import random
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from airflow_provider_segments.api.models import SegmentExport
+from airflow_provider_segments.hooks import user_segments as hooks
+from airflow_provider_segments.hooks._clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+WAITS, INTERVAL, SECONDS = 1000, "5", "30"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    measure: str
+    found: str
+    goal: str
+
+
+class Bench:
+    """The server, and contenders against it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.service", str(folder)])
+        while not (folder / "port").exists():
+            time.sleep(0.1)
+        self._port = (folder / "port").read_text()
+        self._ca = str(folder / "ca.pem")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def counts(self) -> dict[str, Any]:
+        """Return what the server has counted, and begin anew."""
+        context = ssl.create_default_context(cafile=self._ca)
+        with urllib.request.urlopen(f"https://localhost:{self._port}/_counts", context=context) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def run(self, kind: str, count: int, seconds: str, interval: str, **extra: Any) -> dict[str, Any]:
+        """Run one contender."""
+        connections = {
+            "MPARTICLE_ANALYTICS": {
+                "conn_type": "mparticle_analytics",
+                "login": "k",
+                "password": "token",
+                "extra": extra,
+            },
+            "DBT_CLOUD": {"conn_type": "dbt_cloud", "login": "1", "password": "token"},
+        }
+        environment = os.environ | {
+            f"AIRFLOW_CONN_{name}_DEFAULT": json.dumps(fields | {"host": f"localhost:{self._port}"})
+            for name, fields in connections.items()
+        }
+        environment |= {
+            "SSL_CERT_FILE": self._ca,
+            "REQUESTS_CA_BUNDLE": self._ca,
+            "AIRFLOW_HOME": str(self._folder / "home"),
+            "NO_PROXY": "localhost",
+        }
+        self.counts()
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "tests.benchmarks.contender",
+                kind,
+                str(count),
+                seconds,
+                interval,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) | self.counts()
+        return found
+
+
+def waits(bench: Bench) -> Iterator[Row]:
+    """A thousand waits, against dbt Cloud's trigger, in turn."""
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "dbt": []}
+    for _ in range(3):
+        for kind, found in runs.items():
+            found.append(bench.run(kind, WAITS, SECONDS, INTERVAL))
+
+    def median(kind: str, value: Any) -> float:
+        return statistics.median(value(run) for run in runs[kind])
+
+    cpu = {kind: median(kind, lambda run: 1000 * run["cpu"] / run["polls"]) for kind in runs}
+    stall = {kind: median(kind, lambda run: run["stall"]) for kind in runs}
+    ours, dbt = (f"{cpu[kind]:.2f} ms" for kind in runs)
+    yield Row(
+        "CPU per poll against dbt Cloud's trigger",
+        f"{cpu['ours'] / cpu['dbt']:.2f} ({ours} against {dbt})",
+        "≤ 0.2",
+    )
+    connections = {kind: median(kind, lambda run: run["connections"]) for kind in runs}
+    yield Row(
+        "connections for 1,000 waits",
+        f"{connections['ours']:.0f} (dbt Cloud: {connections['dbt']:.0f})",
+        "≤ 32",
+    )
+    ours, dbt = (f"{stall[kind]:.2f} s" for kind in runs)
+    yield Row(
+        "longest stall of the event loop",
+        f"{stall['ours'] / stall['dbt']:.2f} ({ours} against {dbt})",
+        "≤ 0.4",
+    )
+
+
+def crowd(bench: Bench) -> Iterator[Row]:
+    """Five thousand waits under a rate limit."""
+    found = bench.run("ours", 5000, "90", "-", max_requests_per_second=100)
+    times = found["times"]
+    busy = [moment for moment in times if moment < times[0] + 45]
+    rate = (len(busy) - 1) / (busy[-1] - busy[0])
+    yield Row("5,000 waits, limit 100 a second: requests a second", f"{rate:.1f}", "95 to 105")
+    yield Row("5,000 waits: asked for at least once", f"{found['waits'] - 1}", "5000")
+    yield Row("5,000 waits: memory a wait", f"{found['memory'] / 5000 / 1024:.1f} KiB", "≤ 8 KiB")
+
+
+class Simulated(Clock):
+    """A clock on which an hour takes no time."""
+
+    def __init__(self) -> None:
+        self.now = 1.8e9
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def asleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def lateness(duration: float) -> tuple[float, int]:
+    """Wait for one export through the real hook; return the lateness of noticing and the number of looks."""
+    clock, looks = Simulated(), 0
+    started = clock.now - random.random()  # the wait begins at any moment of the export's first second
+
+    async def send(*_: Any) -> SegmentExport:
+        nonlocal looks
+        looks += 1
+        status = "PENDING" if clock.now < started + duration else "COMPLETE"
+        return SegmentExport.model_validate(
+            {
+                "export_id": "e",
+                "segment": {"segment_id": "s"},
+                "status": status,
+                "start_time": started,
+                "filename": "f",
+            }
+        )
+
+    @asynccontextmanager
+    async def client(_: str) -> AsyncIterator[Any]:
+        yield SimpleNamespace(send=send)
+
+    hook = hooks.UserSegmentsAsyncHook()
+    hook._clock = clock
+    hooks.shared_client = client  # type: ignore[assignment]
+    await hook.wait_for_export("e")
+    return clock.now - started - duration, looks
+
+
+async def schedule() -> list[Row]:
+    """How late an export's end is noticed, and how often it is asked for."""
+    rows = []
+    for duration, goal in ((2, "1.3"), (20, "2.6"), (200, "24"), (3600, "66")):
+        found = [await lateness(duration * random.uniform(0.95, 1.05)) for _ in range(2000)]
+        late = sorted(value for value, _ in found)[int(0.99 * len(found))]
+        rows.append(
+            Row(f"lateness, export of {duration} s, p99 (simulated clock)", f"{late:.1f} s", f"≤ {goal} s")
+        )
+        if duration == 3600:
+            rows.append(
+                Row(
+                    "requests for an export of an hour (the most of 2,000)",
+                    f"{max(n for _, n in found)}",
+                    "≤ 110",
+                )
+            )
+    return rows
+
+
+def imports() -> Row:
+    """What importing the operators adds to importing a DAG, against dbt Cloud's."""
+    code = "import time; from airflow.sdk import DAG; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    found: dict[str, list[float]] = {
+        "airflow_provider_segments.operators.user_segments": [],
+        "airflow.providers.dbt.cloud.operators.dbt": [],
+    }
+    for _ in range(7):
+        for module, times in found.items():
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", code.format(module)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            times.append(float(done.stdout.splitlines()[-1]))
+    ours, dbt = (statistics.median(times) for times in found.values())
+    return Row(
+        "time importing the operators adds, against dbt Cloud's",
+        f"{ours / dbt:.2f} ({ours * 1000:.0f} ms against {dbt * 1000:.0f} ms)",
+        "≤ 0.15",
+    )
+
+
+def main() -> None:
+    """Measure and tell."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AIRFLOW_HOME"] = folder
+        bench = Bench(Path(folder))
+        try:
+            rows = [*waits(bench), *crowd(bench), imports(), *asyncio.run(schedule())]
+        finally:
+            bench.close()
+    table = Table("measure", "found", "goal")
+    for row in rows:
+        table.add_row(row.measure, row.found, row.goal)
+    Console().print(table)
+    PAGE.write_text(page(rows))
+
+
+def page(rows: list[Row]) -> str:
+    """Return the page for the docs."""
+    lines = "\n".join(f"| {row.measure} | {row.found} | {row.goal} |" for row in rows)
+    packages = ("apache-airflow", "apache-airflow-providers-dbt-cloud", "aiohttp")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"""# Benchmarks
+
+Measured on {date.today():%Y-%m-%d} by `make bench` on {os.cpu_count()} cores ({platform.machine()}, Python
+{platform.python_version()}; {versions}). The server is one process on TLS on the same machine and speaks both APIs; each contender
+is a process of its own with all its waits in one event loop, polling every {INTERVAL} s for {SECONDS} s, three runs in turn, of which
+the medians count. Lateness is simulated: the real hook on a clock that does not wait, 2,000 exports each, without the network.
+
+| measure | found | goal |
+| --- | --- | --- |
+{lines}
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process with many waits in one event loop; prints what they cost as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_TICK = 0.005
+
+
+def triggers(kind: str, count: int, interval: float | None) -> list[Any]:
+    """Make as many waits, each for something of its own."""
+    if kind == "ours":
+        from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+
+        return [UserSegmentExportTrigger(f"export-{n}", poll_interval=interval) for n in range(count)]
+    from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
+
+    end = time.time() + 86400
+    return [DbtCloudRunJobTrigger("dbt_cloud_default", n, end, interval or 5, 1) for n in range(count)]
+
+
+def memory() -> int:
+    """Return this process's resident bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def drain(trigger: Any) -> None:
+    """Run a trigger as the triggerer does."""
+    async for _ in trigger.run():
+        return
+
+
+async def measure(kind: str, count: int, seconds: float, interval: float | None) -> dict[str, float]:
+    """Start all waits at once and let them wait for a while."""
+    # What is loaded and opened once does not count for each wait.
+    warm_up = [asyncio.create_task(drain(trigger)) for trigger in triggers(kind, 1, interval)]
+    await asyncio.sleep(2)
+    made = triggers(kind, count, interval)
+    before = memory()
+    stall, cpu = 0.0, time.process_time()
+    waits = [asyncio.create_task(drain(trigger)) for trigger in made]
+    until = time.monotonic() + seconds
+    while (begun := time.monotonic()) < until:
+        await asyncio.sleep(_TICK)
+        stall = max(stall, time.monotonic() - begun - _TICK)
+    found = {"cpu": time.process_time() - cpu, "stall": stall, "memory": memory() - before}
+    for wait in [*warm_up, *waits]:
+        wait.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*warm_up, *waits, return_exceptions=True)
+    return found
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    _, which, number, length, every = sys.argv
+    print(
+        json.dumps(
+            asyncio.run(measure(which, int(number), float(length), float(every) if every != "-" else None))
+        )
+    )

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server on TLS that speaks both APIs, so that both contenders wait on the very same one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import trustme
+from aiohttp import web
+
+OURS = json.dumps(
+    {
+        "exportId": "e",
+        "segment": {"segmentId": "s", "name": "Segment", "type": "Static"},
+        "status": "PENDING",
+        "startTime": "2026-01-01T00:00:00.000Z",
+        "endTime": None,
+        "filename": None,
+    }
+).encode()
+DBT = json.dumps({"data": {"id": 1, "status": 3}}).encode()
+
+
+class Service:
+    """Answers that everything is still running, and counts."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.connections: set[object] = set()
+        self.waits: set[str] = set()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path == "/_counts":
+            return web.json_response(self._counts())
+        self.times.append(time.monotonic())
+        self.connections.add(request.transport)
+        self.waits.add(request.path)
+        body = OURS if request.path.startswith("/service/v1/") else DBT
+        return web.Response(body=body, content_type="application/json")
+
+    def _counts(self) -> dict[str, Any]:
+        found = {"polls": len(self.times), "connections": len(self.connections), "waits": len(self.waits)}
+        found["times"] = self.times
+        self.__init__()  # type: ignore[misc]
+        return found
+
+
+async def main(folder: Path) -> None:
+    """Serve until killed; the port and the CA lie in the folder."""
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", Service().answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    (folder / "port").write_text(str(runner.addresses[0][1]))
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
