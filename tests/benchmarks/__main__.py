@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import platform
 import random
@@ -150,7 +151,7 @@ def crowd(bench: Bench) -> Iterator[Row]:
     busy = [moment for moment in times if moment < times[0] + 45]
     rate = (len(busy) - 1) / (busy[-1] - busy[0])
     yield Row("5,000 waits, limit 100 a second: requests a second", f"{rate:.1f}", "95 to 105")
-    yield Row("5,000 waits: asked for at least once", f"{found['waits'] - 1}", "5000")
+    yield Row("5,000 waits: asked for at least once", f"{found['waits']}", "5000")
     yield Row("5,000 waits: memory a wait", f"{found['memory'] / 5000 / 1024:.1f} KiB", "≤ 8 KiB")
 
 
@@ -202,6 +203,7 @@ async def lateness(duration: float) -> tuple[float, int]:
 
 async def schedule() -> list[Row]:
     """How late an export's end is noticed, and how often it is asked for."""
+    logging.disable(logging.CRITICAL)  # thousands of lines that a wait begins
     rows = []
     for duration, goal in ((2, "1.3"), (20, "2.6"), (200, "24"), (3600, "66")):
         found = [await lateness(duration * random.uniform(0.95, 1.05)) for _ in range(2000)]
