@@ -50,4 +50,4 @@ def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`?make ([a-z0-9-]+)", (ROOT / "README.md").read_text()))
     assert named
-    assert named <= targets | {"demo"}
+    assert named <= targets

@@ -41,16 +41,22 @@ class OrderedClock(Clock):
         await asyncio.sleep(seconds / 1000)
 
 
-async def test_one_look_up_and_one_client(connected: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many begin at once, the Connection is read once."""
-    looked_up: list[str] = []
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The Connections that are looked up."""
+    found: list[str] = []
     real = _shared.get_async_connection
 
     async def counted(conn_id: str) -> Any:
-        looked_up.append(conn_id)
+        found.append(conn_id)
         return await real(conn_id)
 
     monkeypatch.setattr(_shared, "get_async_connection", counted)
+    return found
+
+
+async def test_one_look_up_and_one_client(connected: Emulator, looked_up: list[str]) -> None:
+    """However many begin at once, the Connection is read once."""
     async with UserSegmentsAsyncHook():
         await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(200)))
     assert looked_up == [CONN_ID]
@@ -143,17 +149,9 @@ async def test_a_connection_that_is_wrong(connected: Emulator, connect: Callable
 
 
 async def test_rotation_reads_the_connection_once_for_all(
-    connected: Emulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    connected: Emulator, connect: Callable[..., None], looked_up: list[str]
 ) -> None:
     """A hundred waits that are refused together look the Connection up once more, not a hundred times."""
-    looked_up: list[str] = []
-    real = _shared.get_async_connection
-
-    async def counted(conn_id: str) -> Any:
-        looked_up.append(conn_id)
-        return await real(conn_id)
-
-    monkeypatch.setattr(_shared, "get_async_connection", counted)
     connect(connected, password="old")
     async with shared_client(CONN_ID) as client:
         await client._open()
