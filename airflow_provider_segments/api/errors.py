@@ -176,12 +176,14 @@ class ExportTimeoutError(UserSegmentsError, TimeoutError):
     The deadline of a wait passed, or will pass before the service may be asked again.
 
     :param message: what happened and what to do.
-    :param retry_in: seconds until the service may be asked again, if that is not at once.
+    :param retry_in: seconds until the service is to be asked again, if that is not at once.
+    :param refused: whether that is a rule after a failure, and not only the polling schedule.
     """
 
-    def __init__(self, message: str, *, retry_in: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_in: float = 0.0, refused: bool = False) -> None:
         super().__init__(message)
         self.retry_in = retry_in
+        self.refused = refused
 
 
 class AbandonedTryError(UserSegmentsError):

@@ -97,6 +97,7 @@ class Retries:
                 f"{self._call.what}: the deadline passes before the service may be asked again (in "
                 f"{self._delay:.0f} s). Last: {error}",
                 retry_in=self._delay,
+                refused=True,
             ) from error
         return self._delay is not None
 

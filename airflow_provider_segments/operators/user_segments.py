@@ -275,6 +275,8 @@ class UserSegmentExportOperator(BaseOperator):
                 export.export_id, brief, self.poll_interval, latest=export, last_look=False
             )
         except ExportTimeoutError as error:
+            if error.refused and error.retry_in >= deadline.seconds_left:
+                raise ended_by(error, deadline.name) from error
             self._defer(export.export_id, deadline, error.retry_in)
 
     def _defer(self, export_id: str, deadline: Deadline, first_look_in: float = 0.0) -> NoReturn:

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_segments._deadline import deadline_of, in_seconds
+from airflow_provider_segments._deadline import deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
 from airflow_provider_segments.api.errors import (
     CallError,
@@ -137,6 +137,8 @@ class UserSegmentExportSensor(BaseSensorOperator):
         except ExportTimeoutError as error:
             self._hook.close()
             deadline = deadline_of(context, self.timeout, self.execution_timeout)
+            if error.refused and error.retry_in >= deadline.seconds_left:
+                raise ended_by(error, deadline.name) from error
             defer(self, self.export_id, deadline, first_look_in=error.retry_in)
 
     def _look(self) -> SegmentExport | None:

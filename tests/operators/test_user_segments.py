@@ -120,6 +120,14 @@ def test_deferral(slow: Emulator, clock: FakeClock) -> None:
     assert where["ti"].pushed == {"export_id": export_id}
 
 
+def test_nothing_to_wait_for_in_the_triggerer(slow: Emulator) -> None:
+    """When the service may not be asked before the deadline, the wait ends without another look."""
+    slow.inject(Fault(FaultKind.INTERNAL_ERROR, on="status", times=None))
+    with pytest.raises(UserSegmentsException, match="before the service may be asked again"):
+        operator(timeout=30).execute(context())
+    assert sum(request.route == "status" for request in slow.requests) == 1
+
+
 def test_defer_at_once(slow: Emulator, clock: FakeClock) -> None:
     """defer_after=0 asks nothing on the worker."""
     deferred(operator(defer_after=0))
