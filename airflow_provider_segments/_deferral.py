@@ -30,6 +30,11 @@ def refuse_end_from_trigger(task: Any) -> None:
             f"{task.task_id}: end_from_trigger=True would lose the asset events of its outlets, for only a worker "
             "emits them. Take the outlets or end_from_trigger out."
         )
+    if task.on_success_callback:
+        raise ConfigurationError(
+            f"{task.task_id}: end_from_trigger=True would lose the on_success_callback, which Airflow calls on a "
+            "worker only. Take the callback or end_from_trigger out."
+        )
     if not task.deferrable:
         raise ConfigurationError(f"{task.task_id}: end_from_trigger=True needs a deferrable task.")
 
@@ -50,6 +55,7 @@ def end_in_trigger(task: Any) -> dict[str, Any]:
 
 def defer(
     task: Any,
+    context: Any,
     export_id: str,
     deadline: Deadline,
     *,
@@ -60,6 +66,7 @@ def defer(
     Defer until an export is finished.
 
     :param task: an operator or sensor.
+    :param context: the running task's.
     :param export_id: the export.
     :param deadline: the end of the wait.
     :param first_look_in: seconds before the service may be asked again.
@@ -75,7 +82,7 @@ def defer(
             poll_interval=task.poll_interval,
             deadline_name=deadline.name,
             not_before=(utcnow() + timedelta(seconds=first_look_in)).isoformat() if first_look_in else None,
-            **end_in_trigger(task),
+            **end_in_trigger(task) | _end_on_worker_if_expanded(task, context),
         ),
         method_name="execute_complete",
         kwargs=kwargs,
@@ -83,3 +90,13 @@ def defer(
         timeout=deadline.with_margin(),
     )
     raise AssertionError("defer() does not return")
+
+
+def _end_on_worker_if_expanded(task: Any, context: Any) -> dict[str, bool]:
+    """Let a worker finish a task that another is expanded over: only a worker can write how long its result is."""
+    if not task.end_from_trigger or context["ti"].map_index >= 0:
+        return {}
+    if not task.has_dag() or not any(task.iter_mapped_dependants()):
+        return {}
+    task.log.info("Another task is expanded over this one's result, so a worker finishes it.")
+    return {"end_from_trigger": False}

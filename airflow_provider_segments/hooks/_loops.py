@@ -50,6 +50,11 @@ class Deadline:
         """Seconds a call may take: what is left, but enough for a last look right at the end."""
         return max(self.remaining, _LAST_LOOK)
 
+    @property
+    def with_last_look(self) -> float:
+        """Seconds until even a last look that began right at the end is over."""
+        return self.remaining + _LAST_LOOK
+
 
 class Retries:
     """

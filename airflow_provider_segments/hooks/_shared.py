@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -26,7 +25,7 @@ from airflow_provider_segments.hooks._aiohttp import AiohttpTransport
 from airflow_provider_segments.hooks._connection import no_such_connection, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from typing import Self
 
     from airflow_provider_segments.connection import Settings
     from airflow_provider_segments.hooks._clock import Clock
@@ -43,6 +42,8 @@ class SharedClient:
     """
     Sends calls for whoever waits on one Connection.
 
+    An async context manager that any number may have entered at a time; the last one to leave closes it.
+
     :param mparticle_conn_id: the Connection.
     """
 
@@ -54,7 +55,17 @@ class SharedClient:
         self._limit = RateLimit()
         self._pause = SharedPause()
         self._refused_until = -math.inf
-        self.users = 0
+        self._users = 0
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            del _clients[asyncio.get_running_loop()][self._conn_id]
+            await self._close()
 
     @property
     def max_retries(self) -> int:
@@ -104,6 +115,8 @@ class SharedClient:
                 return
 
     async def _open(self) -> AiohttpTransport:
+        if self._transport is not None:
+            return self._transport
         async with self._opening:
             if self._transport is None:
                 self._transport = await self._transport_for(await self._settings())
@@ -138,7 +151,7 @@ class SharedClient:
             if transport is not self._transport:
                 await transport.close()
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Close all connections; one that is under way closes its own when it ends."""
         transport, self._transport = self._transport, None
         if transport and not self._under_way[transport]:
@@ -149,21 +162,13 @@ class SharedClient:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def shared_client(mparticle_conn_id: str) -> AsyncIterator[SharedClient]:
+def shared_client(mparticle_conn_id: str) -> SharedClient:
     """
-    Lend the client of a Connection; the last one to give it back closes it.
+    Return the client that all on this event loop share, to be entered as an async context at once.
 
     :param mparticle_conn_id: the Connection.
     """
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if (client := clients.get(mparticle_conn_id)) is None:
         client = clients[mparticle_conn_id] = SharedClient(mparticle_conn_id)
-    client.users += 1
-    try:
-        yield client
-    finally:
-        client.users -= 1
-        if client.users == 0:
-            del clients[mparticle_conn_id]
-            await client.close()
+    return client

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,11 +29,11 @@ from airflow_provider_segments.hooks._requests import RequestsTransport
 from airflow_provider_segments.hooks._shared import shared_client
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.api.models import SegmentExport, UserSegment
+    from airflow_provider_segments.hooks._shared import SharedClient
 
 __all__ = ["UserSegmentsAsyncHook", "UserSegmentsHook"]
 
@@ -226,16 +225,15 @@ class UserSegmentsAsyncHook:
         self.mparticle_conn_id = mparticle_conn_id
         # Where Airflow puts its hooks' loggers, which it shows at INFO in a trigger's log too.
         self.log = logging.getLogger(f"airflow.task.hooks.{__name__}.{type(self).__name__}")
-        self._stack = AsyncExitStack()
+        self._lent: SharedClient | None = None
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(shared_client(self.mparticle_conn_id))
+        self._lent = await shared_client(self.mparticle_conn_id).__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def __aexit__(self, *exception: object) -> None:
+        if self._lent:
+            await self._lent.__aexit__(*exception)
 
     async def list_segments(self) -> list[UserSegment]:
         """Return all segments of the project."""
@@ -269,30 +267,50 @@ class UserSegmentsAsyncHook:
         deadline = Deadline(self._clock, in_seconds("timeout", timeout))
         wait = Wait(deadline, poll_interval, self._clock, self.log)
         call = calls.get_export(export_id)
-        async with shared_client(self.mparticle_conn_id):
-            if first_look_in > 0:
-                await self._clock.asleep(min(first_look_in, deadline.remaining))
-            export = await self._perform(call, pacing.WAIT, deadline)
-            while (pause := wait.pause_after(export)) is not None:
-                await self._clock.asleep(pause)
-                export = await self._perform(call, pacing.WAIT, deadline)
-            return export
+        # Cuts off what does not end by itself: a place in the queue of the rate limit, an answer that does not come.
+        limit = asyncio.timeout(deadline.with_last_look)
+        pause: float | None = min(first_look_in, deadline.remaining)
+        try:
+            async with shared_client(self.mparticle_conn_id) as client, limit:
+                while pause is not None:
+                    if pause > 0:
+                        await self._clock.asleep(pause)
+                    export = await self._ask(client, call, pacing.WAIT, deadline)
+                    if (pause := wait.pause_after(export)) is not None:
+                        del export  # thousands may be asleep at a time
+                return export
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ExportTimeoutError(f"{call.what}: no answer before the deadline.") from error
 
-    async def _perform(
-        self, call: Call[T], patience: pacing.Patience | None = None, deadline: Deadline | None = None
-    ) -> T:
+    async def _perform(self, call: Call[T]) -> T:
         async with shared_client(self.mparticle_conn_id) as client:
+            return await self._ask(client, call)
 
-            def of_a_worker() -> pacing.Patience:
-                return pacing.worker_patience(client.max_retries)
+    async def _ask(
+        self,
+        client: SharedClient,
+        call: Call[T],
+        patience: pacing.Patience | None = None,
+        deadline: Deadline | None = None,
+    ) -> T:
+        def of_a_worker() -> pacing.Patience:
+            return pacing.worker_patience(client.max_retries)
 
-            retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
-            loop = AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())
-            longest_pause = None if patience else of_a_worker().longest_wait
-            try:
-                async with asyncio.timeout(deadline.for_a_call if deadline else None) as limit:
-                    return await loop(client.send, call, self._clock, longest_pause)
-            except TimeoutError as error:
-                if not limit.expired():
-                    raise
-                raise ExportTimeoutError(f"{call.what}: no answer before the deadline.") from error
+        longest_pause = None if patience else of_a_worker().longest_wait
+        try:
+            return await client.send(call, self._clock, longest_pause)
+        except CallError as error:
+            failed: CallError | None = error
+
+        # Only now: most calls don't fail, and setting the loop up costs a third of what sending one does.
+        async def again() -> T:
+            nonlocal failed
+            if failed:
+                error, failed = failed, None
+                raise error
+            return await client.send(call, self._clock, longest_pause)
+
+        retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
+        return await AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())(again)

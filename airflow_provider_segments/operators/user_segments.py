@@ -125,7 +125,8 @@ class UserSegmentExportOperator(BaseOperator):
     :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request takes
         the running export up again instead of starting another.
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
-        Failures still resume on a worker. Not with outlets; worker-side callbacks and lineage do not happen.
+        Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
+        listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
@@ -181,7 +182,7 @@ class UserSegmentExportOperator(BaseOperator):
                 return export.result(self.output_format)
             deadline = deadline_of(context, self.timeout, self.execution_timeout)
             export = (
-                self._wait_briefly_or_defer(export, deadline)
+                self._wait_briefly_or_defer(context, export, deadline)
                 if self.deferrable
                 else self._wait(export, deadline)
             )
@@ -263,12 +264,14 @@ class UserSegmentExportOperator(BaseOperator):
         except ExportTimeoutError as error:
             raise ended_by(error, deadline.name) from error
 
-    def _wait_briefly_or_defer(self, export: SegmentExport, deadline: Deadline) -> SegmentExport:
+    def _wait_briefly_or_defer(
+        self, context: Context, export: SegmentExport, deadline: Deadline
+    ) -> SegmentExport:
         """Wait about as long as a deferral costs, for most exports take seconds."""
         if export.status.is_finished:
             return export
         if not self.defer_after:
-            self._defer(export.export_id, deadline)
+            self._defer(context, export.export_id, deadline)
         brief = min(self.defer_after, deadline.seconds_left)
         try:
             return self._hook.wait_for_export(
@@ -277,11 +280,15 @@ class UserSegmentExportOperator(BaseOperator):
         except ExportTimeoutError as error:
             if error.refused and error.retry_in >= deadline.seconds_left:
                 raise ended_by(error, deadline.name) from error
-            self._defer(export.export_id, deadline, error.retry_in)
+            self._defer(context, export.export_id, deadline, error.retry_in)
 
-    def _defer(self, export_id: str, deadline: Deadline, first_look_in: float = 0.0) -> NoReturn:
+    def _defer(
+        self, context: Context, export_id: str, deadline: Deadline, first_look_in: float = 0.0
+    ) -> NoReturn:
         self._hook.close()
-        defer(self, export_id, deadline, first_look_in=first_look_in, kwargs={"export_id": export_id})
+        defer(
+            self, context, export_id, deadline, first_look_in=first_look_in, kwargs={"export_id": export_id}
+        )
 
     def _finish(self, export: SegmentExport) -> dict[str, Any]:
         result = export.ensure_complete().result(self.output_format)

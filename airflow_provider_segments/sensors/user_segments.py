@@ -58,9 +58,11 @@ class UserSegmentExportSensor(BaseSensorOperator):
     :param poke_interval: fixed seconds between two looks; None for the adaptive schedule (60 s in the mode
         ``reschedule``).
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
-        Failures still resume on a worker. Not with outlets; worker-side callbacks and lineage do not happen.
+        Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
+        listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
     :param start_from_trigger: start in the triggerer, without a worker before. Not with an id from an upstream
-        task. A mapped sensor starts on a worker all the same.
+        task. A mapped sensor starts on a worker all the same. ``pre_execute`` and ``on_execute_callback`` are not
+        called; with end_from_trigger, no task can be expanded over the result.
     """
 
     template_fields: Sequence[str] = ("export_id", "output_format", "mparticle_conn_id")
@@ -139,7 +141,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
             deadline = deadline_of(context, self.timeout, self.execution_timeout)
             if error.refused and error.retry_in >= deadline.seconds_left:
                 raise ended_by(error, deadline.name) from error
-            defer(self, self.export_id, deadline, first_look_in=error.retry_in)
+            defer(self, context, self.export_id, deadline, first_look_in=error.retry_in)
 
     def _look(self) -> SegmentExport | None:
         from airflow_provider_segments.api.pacing import ends_a_wait

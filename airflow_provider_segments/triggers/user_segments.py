@@ -96,13 +96,12 @@ class UserSegmentExportTrigger(BaseTrigger):
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
         try:
-            async with UserSegmentsAsyncHook(self.mparticle_conn_id) as hook:
-                export = await hook.wait_for_export(
-                    self.export_id,
-                    max(_seconds_until(self.deadline, default=LONGEST), _LAST_LOOK),
-                    self.poll_interval,
-                    first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
-                )
+            export = await UserSegmentsAsyncHook(self.mparticle_conn_id).wait_for_export(
+                self.export_id,
+                max(_seconds_until(self.deadline, default=LONGEST), _LAST_LOOK),
+                self.poll_interval,
+                first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
+            )
         except ExportTimeoutError as error:
             return _resume(failure_event(self.export_id, ended_by(error, self.deadline_name)))
         except UserSegmentsError as error:

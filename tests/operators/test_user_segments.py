@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from tests.support import FakeClock
 
+SYSTEM_DAGS = Path(__file__).parents[1] / "system" / "dags"
 KEYS = {
     "export_id",
     "segment_id",
@@ -204,6 +209,10 @@ def test_ambiguous_post(connected: Emulator) -> None:
         (
             {"segment_id": "a", "end_from_trigger": True, "outlets": [Asset("s3://b/k")]},
             "asset events of its outlets",
+        ),
+        (
+            {"segment_id": "a", "end_from_trigger": True, "on_success_callback": print},
+            "would lose the on_success_callback",
         ),
         ({"segment_id": "a", "end_from_trigger": True, "deferrable": False}, "needs a deferrable task"),
     ],
@@ -508,3 +517,39 @@ class TestDurable:
         """Below 3.3 everything else works."""
         assert operator().execute(context())["status"] == "COMPLETE"
         assert told().count("no task state store") == 1
+
+
+PLUGIN = """
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+class Listener:
+    @hookimpl
+    def on_task_instance_success(self, previous_state, task_instance): ...
+
+class Plugin(AirflowPlugin):
+    name = "listens"
+    listeners = [Listener()]
+"""
+PARSE = """
+import sys
+from airflow.models import DagBag
+print(*DagBag(sys.argv[1]).import_errors.values())
+"""
+
+
+@pytest.mark.parametrize(("plugin", "refusal"), [(PLUGIN, "Listeners are not supported"), ("", "")])
+def test_airflow_itself_refuses_end_from_trigger_where_somebody_listens(
+    tmp_path: Path, plugin: str, refusal: str
+) -> None:
+    """As the docs say: with a plugin such as OpenLineage's, the DAG is not loaded."""
+    (tmp_path / "plugin.py").write_text(plugin)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PARSE, str(SYSTEM_DAGS / "endings.py")],
+        env=os.environ | {"AIRFLOW__CORE__PLUGINS_FOLDER": str(tmp_path), "RECORD": str(tmp_path / "record")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert refusal in done.stdout
+    assert bool(refusal) == ("end_from_trigger" in done.stdout)

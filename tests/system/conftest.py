@@ -46,6 +46,12 @@ class System:
         """Return the states of a task's instances."""
         return [task.state for task in self.airflow.tasks(dag_id, run_id) if task.task_id == task_id]
 
+    def recorded(self, task_id: str) -> set[str]:
+        """Return which callbacks were called for a task."""
+        file = Path(self.airflow.environment["RECORD"])
+        lines = file.read_text().splitlines() if file.exists() else []
+        return {what for name, _, what in (line.partition(" ") for line in lines) if name == task_id}
+
     def body(self, bucket: str, key: str) -> bytes:
         """Return a file."""
         found: bytes = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -69,6 +75,7 @@ def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Sy
             "SEGMENT_BUCKET": BUCKET,
             "SEGMENT_ID": service.segments[0].segment_id,
             "PYTHONPATH": str(HERE.parents[1]),
+            "RECORD": str(root / "record.txt"),
         }
         with RunningAirflow(root / "home", dags, environment, parallelism=8 if AIRFLOW_3 else 1) as airflow:
             yield System(airflow, service, s3)

@@ -214,8 +214,7 @@ class RunningAirflow:
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
         """Start a DAG run, once the DAG is known."""
-        known = "select 1 from serialized_dag where dag_id = ?"
-        self.wait_until(f"DAG {dag_id} is parsed", lambda: self.query(known, dag_id), 120)
+        self.wait_until(f"DAG {dag_id} is parsed", lambda: self._is_known(dag_id), 120)
         if not AIRFLOW_3:
             self.cli("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
             return
@@ -224,6 +223,11 @@ class RunningAirflow:
             f"/api/v2/dags/{dag_id}/dagRuns",
             {"dag_run_id": run_id, "conf": dict(conf or {}), "logical_date": None},
         )
+
+    def _is_known(self, dag_id: str) -> bool:
+        if errors := self.query("select filename, stacktrace from import_error"):
+            raise RuntimeError("\n".join(f"{name}: {trace}" for name, trace in errors))
+        return bool(self.query("select 1 from serialized_dag where dag_id = ?", dag_id))
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Call Airflow 3's REST API."""
@@ -265,6 +269,11 @@ class RunningAirflow:
             seconds,
         )
         return state
+
+    def worker_starts(self, dag_id: str, task_id: str) -> int:
+        """Return how often a worker started a task's instances, by their logs."""
+        logs = (self.home / "logs").rglob(f"dag_id={dag_id}/**/task_id={task_id}/**/attempt=*.log")
+        return sum(path.read_text().count("::group::Pre ") for path in logs)
 
     def task_logs(self) -> str:
         """Return the logs of all tasks, for a failed test's message."""

@@ -28,13 +28,6 @@ def xcoms(system: System, dag_id: str, task_id: str, map_index: int = -1) -> dic
     return {key: json.loads(value) for key, value in rows if not key.startswith("_")}
 
 
-def worker_starts(system: System, dag_id: str, task_id: str) -> int:
-    """Return how often a worker started a task, by its logs."""
-    folder = system.airflow.home / "logs"
-    texts = [p.read_text() for p in folder.rglob(f"dag_id={dag_id}/**/task_id={task_id}/**/attempt=*.log")]
-    return sum(text.count("::group::Pre ") for text in texts)
-
-
 def like(value: Any, export_id: str) -> Any:
     """Put a place-holder for what differs from export to export."""
     text = json.dumps(value).replace(export_id, "EXPORT")
@@ -61,9 +54,13 @@ def run_to_the_end(system: System, dag_id: str, conf: dict[str, Any], deferred: 
 
 
 def test_operator(system: System) -> None:
-    """The XComs of a task finished in the triggerer are those of one finished on a worker."""
+    """
+    The XComs of a task finished in the triggerer are those of one finished on a worker.
+
+    One that another is expanded over is finished on a worker all the same.
+    """
     one = ["deferred"]
-    run_to_the_end(system, "endings", {}, {"worker": one, "trigger": one, "mapped": one * 3})
+    run_to_the_end(system, "endings", {}, {"worker": one, "trigger": one, "expanded": one, "mapped": one * 3})
     found = {task: xcoms(system, "endings", task) for task in ("worker", "trigger")}
     result = found["worker"]["return_value"]
     assert set(found["worker"]) == {*result, "return_value"} == set(found["trigger"])
@@ -75,8 +72,13 @@ def test_operator(system: System) -> None:
         assert read == [values["return_value"], values["s3_key"], values["expires_at"]]
     mapped = [xcoms(system, "endings", "mapped", index)["return_value"]["status"] for index in range(3)]
     assert mapped == ["COMPLETE"] * 3
-    starts = {task: worker_starts(system, "endings", task) for task in ("worker", "trigger", "mapped")}
-    assert starts == {"worker": 2, "trigger": 1, "mapped": 3}
+    tasks = ("worker", "trigger", "expanded", "mapped")
+    starts = {task: system.airflow.worker_starts("endings", task) for task in tasks}
+    assert starts == {"worker": 2, "trigger": 1, "expanded": 2, "mapped": 3}
+    assert system.states("endings", "run", "count") == ["success"] * len(result)
+    before = {"pre_execute", "on_execute_callback"}
+    assert system.recorded("worker") == before | {"post_execute", "on_success_callback"}
+    assert system.recorded("trigger") == before
 
 
 def test_sensor(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,4 +96,6 @@ def test_sensor(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [xcoms(system, "sensing", f"read_{task}") for task in tasks] == [
         {"return_value": [values["return_value"], values["s3_key"], values["expires_at"]]} for values in found
     ]
-    assert [worker_starts(system, "sensing", task) for task in tasks] == [2, 1, 0][: len(tasks)]
+    assert [system.airflow.worker_starts("sensing", task) for task in tasks] == [2, 1, 0][: len(tasks)]
+    if AIRFLOW_3:
+        assert system.recorded("triggerer_only") == set()
