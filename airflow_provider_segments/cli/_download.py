@@ -67,6 +67,8 @@ def download_file(
 
 def _target(file: ExportFile, to: str | None, export_id: str) -> Path:
     path = Path(to or ".")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is not a folder. Make it, or give another --to.")
     if not path.is_dir():
         return path
     # The name is the service's: only its last part counts, and only if it is one.

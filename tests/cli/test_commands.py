@@ -207,6 +207,7 @@ def test_download_presigned(service: Emulator, s3: Any, folder: Path) -> None:
     """A presigned URL is read as it stands, and its query shown nowhere."""
     export_id = requested(service, FaultKind.PRESIGNED)
     run("download", export_id, "--to", str(folder))
+    assert "is not a folder" in run("download", export_id, "--to", str(folder / "no" / "x"), code=1).stderr
     assert (folder / f"{export_id}.csv").read_bytes() == stored(s3, export_id)
     run("status", export_id)
     s3.delete_object(**key_of(export_id))

@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_segments.cli._url import DownloadError, read_url
 from airflow_provider_segments.connection import Settings, read_settings
+from airflow_provider_segments.hooks._http import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,10 @@ def settings() -> Settings:
 
 def read(url: str) -> tuple[bytes, int | None]:
     """Return what came, and how much was announced."""
-    sink = io.BytesIO()
-    announced = read_url(f"{url}?{QUERY}", settings(), sink, lambda came, size: None)
+    sink, chunks = io.BytesIO(), []
+    announced = read_url(f"{url}?{QUERY}", settings(), sink, lambda came, size: chunks.append(came))
+    assert sum(chunks) == sink.tell()
+    assert max(chunks) <= CHUNK  # never the whole file in memory
     return sink.getvalue(), announced
 
 
