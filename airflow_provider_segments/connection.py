@@ -29,6 +29,7 @@ __all__ = [
     "HOOK_NAME",
     "ExtraField",
     "Settings",
+    "is_loopback_host",
     "read_settings",
     "ui_field_behaviour",
 ]
@@ -183,7 +184,7 @@ def _base_url(connection: ConnectionLike, where: str) -> tuple[str, bool]:
         raise ConfigurationError(f"{where} has the Schema {connection.schema!r}. Leave it empty.")
     url, host, port = _split(given if "://" in given else f"{scheme}://{given}", given, where)
     port = port or connection.port
-    is_loopback = _is_loopback(host)
+    is_loopback = is_loopback_host(host)
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback):
         raise ConfigurationError(
             f"{where} has the Host {given!r}, but the service is reached by HTTPS only: the access token would "
@@ -219,7 +220,12 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
     return url, host, port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """
+    Tell whether a host is this machine.
+
+    :param host: a name or an address.
+    """
     if host == "localhost":
         return True
     try:

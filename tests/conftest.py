@@ -25,13 +25,15 @@ for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_PROF
 
 import pytest
 from hypothesis import settings
-from moto.server import ThreadedMotoServer
 
-from airflow_provider_segments.emulator import Emulator
 from tests.support import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from airflow_provider_segments.emulator import Emulator
+
+pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
 
 # No test may depend on how fast the machine is.
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -41,13 +43,9 @@ CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
 @pytest.fixture(scope="session")
-def s3_url() -> Iterator[str]:
+def s3_url(user_segments_s3_url: str) -> str:
     """A local S3."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    return user_segments_s3_url
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +56,9 @@ def database() -> None:
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    """The service, writing no files; exports end before the first look."""
-    with Emulator(bucket=None, export_seconds=0) as running:
-        yield running
+def connected(user_segments: Emulator) -> Emulator:
+    """The service with the default Connection pointing to it; no files, exports end before the first look."""
+    return user_segments
 
 
 @pytest.fixture
@@ -72,13 +69,6 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setenv(CONN_ENV, json.dumps(emulator.airflow_connection() | fields))
 
     return set_connection
-
-
-@pytest.fixture
-def connected(emulator: Emulator, connect: Callable[..., None]) -> Emulator:
-    """The service, with the default Connection pointing to it."""
-    connect(emulator)
-    return emulator
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = str(ROOT / "example_dags")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     pytest.param(code, id=f"{page.name}-{number}")
@@ -23,12 +25,25 @@ BLOCKS = [
 
 @pytest.mark.parametrize("code", BLOCKS)
 @pytest.mark.usefixtures("database")
-def test_python_runs(code: str) -> None:
-    """Every Python block runs as it stands."""
+def test_python_runs(code: str, tmp_path: Path) -> None:
+    """Every Python block runs as it stands, one with a test in pytest, beside the example DAGs."""
+    shown, has_test = tmp_path / "test_shown.py", "\ndef test_" in code
+    shown.write_text(code)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            *(["-m", "pytest", "-p", "no:cacheprovider"] if has_test else []),
+            shown,
+        ],
+        env=os.environ | {"AIRFLOW__CORE__DAGS_FOLDER": EXAMPLES, "PYTHONPATH": EXAMPLES},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not has_test or "1 passed" in done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

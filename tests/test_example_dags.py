@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from airflow_provider_segments.emulator import Emulator
+from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +50,9 @@ def environment(**more: str) -> dict[str, str]:
 
 def connections(service: Emulator, s3_url: str) -> dict[str, str]:
     """Return the two Connections the examples need."""
-    aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": {"endpoint_url": s3_url}}
     return {
         "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
     }
 
 

@@ -79,6 +79,8 @@ def test_metadata_is_valid() -> None:
             import_module(module)
     path, _, name = info["connection-types"][0]["hook-class-name"].rpartition(".")
     assert getattr(import_module(path), name) is UserSegmentsHook
+    for path, _, name in (command.rpartition(".") for command in info["cli"]):
+        assert getattr(import_module(path), name)()
 
 
 def test_airflow_lists_the_provider() -> None:

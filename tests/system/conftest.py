@@ -13,6 +13,7 @@ import boto3
 import pytest
 
 from airflow_provider_segments.emulator import Emulator
+from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from tests.system.running_airflow import AIRFLOW_3, RunningAirflow
 
 if TYPE_CHECKING:
@@ -67,11 +68,10 @@ def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Sy
     shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
     s3 = boto3.client("s3", endpoint_url=s3_url)
     s3.create_bucket(Bucket=BUCKET)
-    aws = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": {"endpoint_url": s3_url}}
     with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER, access_token=TOKEN) as service:
         environment = {
             "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
-            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
             "SEGMENT_BUCKET": BUCKET,
             "SEGMENT_ID": service.segments[0].segment_id,
             "PYTHONPATH": str(HERE.parents[1]),

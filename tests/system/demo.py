@@ -23,6 +23,7 @@ from moto.server import ThreadedMotoServer
 from rich.console import Console
 
 from airflow_provider_segments.emulator import Emulator
+from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from tests.system.running_airflow import RunningAirflow
 
 DAG_ID = "example_export_segment"
@@ -55,15 +56,9 @@ def local_s3(stack: ExitStack) -> Any:
 
 def connections(emulator: Emulator, s3_url: str) -> dict[str, str]:
     """Return the two Connections the example needs, as environment variables."""
-    aws = {
-        "conn_type": "aws",
-        "login": "testing",
-        "password": "testing",
-        "extra": {"endpoint_url": s3_url, "region_name": "us-east-1"},
-    }
     return {
         "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(emulator.airflow_connection()),
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
         "SEGMENT_BUCKET": BUCKET,
     }
 

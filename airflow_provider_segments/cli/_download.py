@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+From where an export's file is to a file on disk, which appears whole or not at all.
+
+The service's credentials go to neither S3 nor the host of a URL, and the query of a URL is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote
+from uuid import uuid4
+
+from airflow_provider_segments.api.errors import UserSegmentsError, excerpt
+from airflow_provider_segments.cli._url import DownloadError, read_url
+from airflow_provider_segments.connection import read_settings
+from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_segments.api.files import ExportFile
+    from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.cli._terminal import Terminal
+
+__all__ = ["download_file"]
+
+
+def download_file(
+    export: SegmentExport, to: str | None, terminal: Terminal, *, force: bool, conn_id: str, aws_conn_id: str
+) -> Path:
+    """
+    Write an export's file to disk and return its path.
+
+    :param export: a complete one, asked for just now: the query of its URL may hold for minutes only.
+    :param to: file or folder to write to; None for the working directory.
+    :param terminal: where progress is shown.
+    :param force: whether to overwrite a file that is there.
+    :param conn_id: the Connection to the service, whose CA bundle and proxy hold for a URL.
+    :param aws_conn_id: the AWS Connection for a file on S3.
+    :raises DownloadError: the file is not there, may not be read, or did not come whole.
+    """
+    file = export.file
+    if not file or not export.filename:
+        raise UserSegmentsError(f"{export.label} names no file.")
+    path = _target(file, to, export.export_id)
+    _refuse_to_overwrite(path, force)
+    if export.expires_at and export.expires_at <= datetime.now(timezone.utc):
+        raise DownloadError(
+            f"The file of {export.label} expired at {export.expires_at:%Y-%m-%d %H:%M} UTC. Request another export."
+        )
+    with terminal.transferring(path.name) as progress, _appearing(path, force) as sink:
+        if export.filename.startswith("s3://"):
+            size: int | None = _read_s3(file, aws_conn_id, sink, progress)
+        else:
+            settings = read_settings(UserSegmentsHook.get_connection(conn_id))
+            size = read_url(export.filename, settings, sink, progress)
+        came = sink.seek(0, os.SEEK_END)
+        if size is not None and came != size:
+            raise DownloadError(f"{file.filename} has {size} bytes, but {came} came. Try again.")
+    return path
+
+
+def _target(file: ExportFile, to: str | None, export_id: str) -> Path:
+    path = Path(to or ".")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is not a folder. Make it, or give another --to.")
+    if not path.is_dir():
+        return path
+    # The name is the service's: only its last part counts, and only if it is one.
+    name = (file.s3_key or unquote(file.filename)).rpartition("/")[2]
+    return path / (name if name.isprintable() and name not in ("", ".", "..") else export_id)
+
+
+def _refuse_to_overwrite(path: Path, force: bool) -> None:
+    if path.exists() and not (force and path.is_file()):
+        raise FileExistsError(f"{path} exists. Give --force to overwrite it, or another --to.")
+
+
+@contextmanager
+def _appearing(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """Yield a file that takes the path's name once all is written, and is gone if anything fails."""
+    part = path.with_name(f".{uuid4().hex}.part")
+    try:
+        with part.open("xb") as sink:
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+        _refuse_to_overwrite(path, force)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_s3(
+    file: ExportFile, aws_conn_id: str, sink: BinaryIO, progress: Callable[[int, int | None], None]
+) -> int:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from airflow.providers.common.compat.sdk import AirflowException
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if not file.s3_bucket:
+        raise DownloadError(f"{file.filename} is not the address of a file on S3.")
+    place = {"Bucket": file.s3_bucket, "Key": file.s3_key}
+    try:
+        client = S3Hook(aws_conn_id=aws_conn_id).get_conn()
+        size = int(client.head_object(**place)["ContentLength"])
+        client.download_fileobj(**place, Fileobj=sink, Callback=lambda came: progress(came, size))
+    except (AirflowException, Boto3Error, BotoCoreError, ClientError, ValueError) as error:
+        raise DownloadError(
+            f"{file.filename} can't be read with the AWS Connection {aws_conn_id!r}: {excerpt(str(error))}. Check that "
+            "it may read the service's bucket, and that the file has not expired."
+        ) from error
+    return size

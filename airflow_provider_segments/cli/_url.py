@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a file from a URL that carries its own permission."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from airflow_provider_segments.api.errors import UserSegmentsError, excerpt
+from airflow_provider_segments.api.files import file_location
+from airflow_provider_segments.connection import is_loopback_host
+from airflow_provider_segments.hooks._http import CHUNK, ca_bundle_of, proxy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_segments.connection import Settings
+
+__all__ = ["DownloadError", "read_url"]
+
+_MOST_REDIRECTS = 5
+_GONE = (403, 404, 410)  # S3 answers 403 for an expired signature, and where there is no file
+
+
+class DownloadError(UserSegmentsError):
+    """A file is not there, may not be read, or did not come whole."""
+
+
+def read_url(
+    url: str, settings: Settings, sink: BinaryIO, progress: Callable[[int, int | None], None]
+) -> int | None:
+    """
+    Write what a URL leads to, in constant memory, and return how many bytes were announced, if they were.
+
+    :param url: its query is a secret and is not shown.
+    :param settings: of the Connection, for CA bundle, proxy and timeout; its credentials are not sent.
+    :param sink: where to.
+    :param progress: takes the bytes that came, and those there are.
+    :raises DownloadError: it can't be read.
+    """
+    shown = file_location(url).filename
+    try:
+        with _session(settings) as session, _follow(session, url, settings) as response:
+            if response.status_code != 200:
+                hint = (
+                    " It may have expired: request another export." if response.status_code in _GONE else ""
+                )
+                raise DownloadError(f"{shown}: HTTP {response.status_code}.{hint}")
+            announced = response.headers.get("Content-Length", "")
+            size = int(announced) if announced.isdecimal() else None
+            # As stored: what is kept compressed has to have the length that was announced.
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                sink.write(chunk)
+                progress(len(chunk), size)
+    except (requests.RequestException, HTTPError) as error:
+        # The library's message and traceback would show the query.
+        raise DownloadError(f"{shown} can't be read: {_reason(error)}. Try again.") from None
+    return size
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # else .netrc would add credentials
+    session.verify = ca_bundle_of(settings)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def _follow(session: requests.Session, url: str, settings: Settings) -> requests.Response:
+    for _ in range(_MOST_REDIRECTS + 1):
+        host = _checked_host(url)
+        proxy = proxy_of(replace(settings, base_url=url, is_loopback=is_loopback_host(host)))
+        response = session.get(
+            url,
+            headers={"Accept-Encoding": "identity"},
+            proxies={"http": proxy, "https": proxy} if proxy else {},
+            timeout=settings.request_timeout,
+            stream=True,
+            allow_redirects=False,
+        )
+        if not response.is_redirect:
+            return response
+        response.close()
+        url = urljoin(url, response.headers["Location"])
+    raise DownloadError(f"{file_location(url).filename}: redirected more than {_MOST_REDIRECTS} times.")
+
+
+def _checked_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc or not (parts.scheme == "https" or is_loopback_host(host)):
+        raise DownloadError(
+            f"{file_location(url).filename} is not read: the file of an export is on S3 or at an https:// URL."
+        )
+    return host
+
+
+def _reason(error: Exception) -> str:
+    """Say what lies behind the libraries' own errors, whose words repeat the URL."""
+    reason = error.args[0] if error.args else error
+    reason = getattr(reason, "reason", reason)
+    return excerpt(str(reason)) if isinstance(reason, OSError | HTTPError) else type(error).__name__

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_segments.api import calls
+from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
+from airflow_provider_segments.cli._download import download_file
+from airflow_provider_segments.cli._results import show_export, show_segments
+from airflow_provider_segments.cli._terminal import Terminal, result_stream
+from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.hooks._connection import no_such_connection
+from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_segments.api.models import SegmentExport
+
+__all__ = ["download", "export", "list_segments", "status"]
+
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
+
+
+class _UsageError(Exception):
+    """The arguments make no sense together."""
+
+
+class _Interrupted(Exception):
+    """Somebody pressed Ctrl-C, and there is something to know."""
+
+
+def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace], None]:
+    @wraps(work)
+    def run(arguments: Namespace) -> None:
+        # As Airflow's own commands have it; without it, Airflow 3 does not look into its database.
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        try:
+            with result_stream() as stream:
+                code = _exit_code(work, arguments, Terminal(stream))
+        except BrokenPipeError:
+            code = _PIPE_CLOSED
+        sys.exit(code)
+
+    return run
+
+
+def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace, terminal: Terminal) -> int:
+    try:
+        work(arguments, terminal)
+        terminal.result.flush()
+    except BrokenPipeError:
+        raise
+    except _UsageError as error:
+        terminal.say(f"Wrong usage: {error} See {_program(arguments)} {arguments.subcommand} --help.")
+        return _USAGE
+    except (UserSegmentsError, OSError) as error:
+        terminal.say(f"Failed: {error}")
+        return _FAILED
+    except (_Interrupted, KeyboardInterrupt) as error:
+        terminal.say(str(error) or "Interrupted.")
+        return _INTERRUPTED
+    return 0
+
+
+@_command
+def list_segments(arguments: Namespace, terminal: Terminal) -> None:
+    """Print the segments."""
+    segments = [
+        segment
+        for segment in _hook(arguments, terminal).list_segments()
+        if arguments.type in (None, (segment.segment_type or "").lower())
+    ]
+    show_segments(terminal, segments, arguments.output)
+
+
+@_command
+def export(arguments: Namespace, terminal: Terminal) -> None:
+    """Request an export, and wait for it if asked to."""
+    if (arguments.segment_id is None) == (arguments.segment_name is None):
+        raise _UsageError("Give exactly one of --segment-id and --segment-name.")
+    if arguments.timeout and not arguments.wait:
+        raise _UsageError("--timeout is for --wait.")
+    hook, segment_id = _hook(arguments, terminal), arguments.segment_id
+    if segment_id is None:
+        segment_id = hook.get_segment(name=arguments.segment_name).segment_id
+    with _as_usage():
+        calls.request_export(segment_id)
+    requested = None
+    try:
+        requested = hook.request_export(segment_id, arguments.output_format)
+        terminal.say(f"Requested {requested.label}.")
+        if arguments.wait:
+            with terminal.waiting(f"Waiting for {requested.label}"):
+                timeout = arguments.timeout or timedelta(days=1)
+                requested = hook.wait_for_export(requested.export_id, timeout, latest=requested)
+    except KeyboardInterrupt:
+        raise _Interrupted(_left_behind(requested, arguments)) from None
+    show_export(terminal, requested, arguments.output)
+
+
+@_command
+def status(arguments: Namespace, terminal: Terminal) -> None:
+    """Print how far an export is."""
+    show_export(terminal, _ask(arguments, terminal), arguments.output)
+
+
+@_command
+def download(arguments: Namespace, terminal: Terminal) -> None:
+    """Write an export's file to disk and print its path."""
+    asked = _ask(arguments, terminal)
+    if not asked.status.is_finished:
+        raise UserSegmentsError(
+            f"{asked.label} is {asked.status.value}: there is no file yet. Look again later with: "
+            f"{_status_command(asked, arguments)}"
+        )
+    path = download_file(
+        asked.ensure_complete(),
+        arguments.to,
+        terminal,
+        force=arguments.force,
+        conn_id=arguments.conn_id,
+        aws_conn_id=arguments.aws_conn_id,
+    )
+    terminal.result.write(f"{path}\n")
+
+
+def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:
+    try:  # once: a person waits, and the hook would look it up time and again
+        UserSegmentsHook.get_connection(arguments.conn_id)
+    except AirflowNotFoundException as error:
+        raise no_such_connection(arguments.conn_id) from error
+    hook = UserSegmentsHook(arguments.conn_id)
+    hook._log = terminal.log  # type: ignore[assignment]
+    return hook
+
+
+def _ask(arguments: Namespace, terminal: Terminal) -> SegmentExport:
+    with _as_usage():
+        calls.get_export(arguments.export_id)
+    return _hook(arguments, terminal).get_export(arguments.export_id)
+
+
+@contextmanager
+def _as_usage() -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise _UsageError(str(error)) from error
+
+
+def _left_behind(requested: SegmentExport | None, arguments: Namespace) -> str:
+    if requested is None:
+        return "Interrupted while the export was requested: it may have started, and its id is not known."
+    return (
+        f"Interrupted, but {requested.label} goes on at the service. Look at it with: "
+        f"{_status_command(requested, arguments)}"
+    )
+
+
+def _status_command(export: SegmentExport, arguments: Namespace) -> str:
+    connection = [] if arguments.conn_id == DEFAULT_CONN_ID else ["--conn-id", arguments.conn_id]
+    return f"{_program(arguments)} {shlex.join(['status', export.export_id, *connection])}"
+
+
+def _program(arguments: Namespace) -> str:
+    return getattr(arguments, "program", "airflow user-segments")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What commands there are: one description, for Airflow's command line and for this package's own.
+
+Light to import, for every ``airflow`` command loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.connection import DEFAULT_CONN_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["COMMANDS", "DESCRIPTION", "Argument", "Command", "airflow_commands", "build_parser"]
+
+DESCRIPTION = "List and export mParticle Analytics User Segments"
+_EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted."
+
+
+@dataclass(frozen=True)
+class Argument:
+    """
+    An argument of a command.
+
+    :param flags: its names.
+    :param options: what argparse takes for it.
+    """
+
+    flags: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """
+    A command.
+
+    :param name: what it is called.
+    :param help: what it does, in a line.
+    :param function: its name in `airflow_provider_segments.cli.commands`.
+    :param arguments: what it takes.
+    """
+
+    name: str
+    help: str
+    function: str
+    arguments: tuple[Argument, ...]
+
+    def run(self, arguments: argparse.Namespace) -> None:
+        """
+        Do it and exit.
+
+        :param arguments: as parsed.
+        """
+        getattr(import_module("airflow_provider_segments.cli.commands"), self.function)(arguments)
+
+
+def _argument(*flags: str, **options: Any) -> Argument:
+    return Argument(flags, options)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds <= 1e8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+_CONN_ID = _argument(
+    "--conn-id",
+    default=DEFAULT_CONN_ID,
+    help="Connection to the service, looked up as Airflow does (default: %(default)s)",
+)
+_OUTPUT = _argument(
+    "-o",
+    "--output",
+    choices=("table", "json", "csv"),
+    default="table",
+    help="how to print the result (default: %(default)s)",
+)
+_EXPORT_ID = _argument("export_id", metavar="EXPORT_ID", help="the export's id")
+
+COMMANDS = (
+    Command(
+        "list",
+        "List the segments of the project",
+        "list_segments",
+        (
+            _argument("--type", choices=("static", "dynamic"), help="only segments of this type"),
+            _OUTPUT,
+            _CONN_ID,
+        ),
+    ),
+    Command(
+        "export",
+        "Request an export of a segment",
+        "export",
+        (
+            _argument("--segment-id", help="the segment's id"),
+            _argument("--segment-name", help="the segment's name, to the letter, instead of the id"),
+            _argument("--output-format", default="csv", help="format of the file (default: %(default)s)"),
+            _argument("--wait", action="store_true", help="wait until it is complete"),
+            _argument(
+                "--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: a day)"
+            ),
+            _OUTPUT,
+            _CONN_ID,
+        ),
+    ),
+    Command("status", "Show how far an export is", "status", (_EXPORT_ID, _OUTPUT, _CONN_ID)),
+    Command(
+        "download",
+        "Write the file of a complete export to disk",
+        "download",
+        (
+            _EXPORT_ID,
+            _argument(
+                "--to", metavar="FILE", help="file or folder to write to (default: here, under its own name)"
+            ),
+            _argument("--force", action="store_true", help="overwrite a file that is there"),
+            _argument(
+                "--aws-conn-id",
+                default="aws_default",
+                help="AWS Connection that may read a file on S3 (default: %(default)s)",
+            ),
+            _CONN_ID,
+        ),
+    ),
+)
+
+
+def airflow_commands() -> list[Any]:
+    """Return the commands as Airflow 3.2 and later take them from the provider metadata."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+    subcommands = [
+        ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=command.run,
+            args=[Arg(argument.flags, **argument.options) for argument in command.arguments],  # type: ignore[no-untyped-call]
+            epilog=_EXIT_CODES,
+        )
+        for command in COMMANDS
+    ]
+    return [GroupCommand(name="user-segments", help=DESCRIPTION, subcommands=subcommands)]
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    """
+    Build the parser of a command line of our own.
+
+    :param program: what it is called.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, epilog=_EXIT_CODES)
+    parser.set_defaults(program=program)
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = subparsers.add_parser(
+            command.name, help=command.help, description=command.help, epilog=_EXIT_CODES
+        )
+        for argument in command.arguments:
+            sub.add_argument(*argument.flags, **argument.options)
+        sub.set_defaults(func=command.run)
+    return parser
