@@ -31,6 +31,13 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
         "triggers": _modules("triggers"),
+        "transfers": [
+            {
+                "source-integration-name": _INTEGRATION,
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": f"{_PACKAGE}.transfers.user_segment_to_s3",
+            }
+        ],
         "connection-types": [
             {
                 "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",

@@ -24,6 +24,8 @@ What can go wrong, each with what to do about it.
       ExportTimeoutError          the deadline of a wait passed
       AbandonedTryError           Airflow has given the running try up
       EventError                  a resumed task got an event it can't believe
+      FileTransferError           the export's file is not there, may not be had, or did not come whole
+        ObjectExistsError         where the file is to go there is one already
 
 Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later
 try may hope is an attribute, never to be read from the text.
@@ -46,10 +48,12 @@ __all__ = [
     "EventError",
     "ExportFailedError",
     "ExportTimeoutError",
+    "FileTransferError",
     "ForbiddenError",
     "InternalServerError",
     "NoAnswerError",
     "NotSentError",
+    "ObjectExistsError",
     "OversizedError",
     "RefusedError",
     "SegmentLookupError",
@@ -87,6 +91,16 @@ class ConfigurationError(UserSegmentsError, ValueError):
 
 class SegmentLookupError(UserSegmentsError, LookupError):
     """No segment, or more than one, has the name or id asked for."""
+
+
+class FileTransferError(UserSegmentsError):
+    """The export's file is not there, may not be had, or did not come whole."""
+
+
+class ObjectExistsError(FileTransferError):
+    """Where the file is to go there is one already."""
+
+    permanent = True
 
 
 class CallError(UserSegmentsError):

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 from uuid import uuid4
 
-from airflow_provider_segments.api.errors import UserSegmentsError, excerpt
-from airflow_provider_segments.cli._url import DownloadError, read_url
 from airflow_provider_segments.connection import read_settings
+from airflow_provider_segments.hooks._http import CHUNK
+from airflow_provider_segments.hooks._source import ensure_kept, open_s3
+from airflow_provider_segments.hooks._url import open_url
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from airflow_provider_segments.api.files import ExportFile
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
+    from airflow_provider_segments.hooks._source import Source
 
 __all__ = ["download_file"]
 
@@ -42,27 +44,28 @@ def download_file(
     :param force: whether to overwrite a file that is there.
     :param conn_id: the Connection to the service, whose CA bundle and proxy hold for a URL.
     :param aws_conn_id: the AWS Connection for a file on S3.
-    :raises DownloadError: the file is not there, may not be read, or did not come whole.
+    :raises FileTransferError: the file is not there, may not be read, or did not come whole.
     """
-    file = export.file
-    if not file or not export.filename:
-        raise UserSegmentsError(f"{export.label} names no file.")
+    file = ensure_kept(export)
     path = _target(file, to, export.export_id)
     _refuse_to_overwrite(path, force)
-    if export.expires_at and export.expires_at <= datetime.now(timezone.utc):
-        raise DownloadError(
-            f"The file of {export.label} expired at {export.expires_at:%Y-%m-%d %H:%M} UTC. Request another export."
-        )
-    with terminal.transferring(path.name) as progress, _appearing(path, force) as sink:
-        if export.filename.startswith("s3://"):
-            size: int | None = _read_s3(file, aws_conn_id, sink, progress)
-        else:
-            settings = read_settings(UserSegmentsHook.get_connection(conn_id))
-            size = read_url(export.filename, settings, sink, progress)
-        came = sink.seek(0, os.SEEK_END)
-        if size is not None and came != size:
-            raise DownloadError(f"{file.filename} has {size} bytes, but {came} came. Try again.")
+    with (
+        terminal.transferring(path.name) as progress,
+        _opened(export, file, conn_id, aws_conn_id) as source,
+        _appearing(path, force) as sink,
+    ):
+        while chunk := source.read(CHUNK):
+            sink.write(chunk)
+            progress(len(chunk), source.size)
     return path
+
+
+def _opened(
+    export: SegmentExport, file: ExportFile, conn_id: str, aws_conn_id: str
+) -> AbstractContextManager[Source]:
+    if export.filename and not export.filename.startswith("s3://"):
+        return open_url(export.filename, read_settings(UserSegmentsHook.get_connection(conn_id)))
+    return open_s3(file, aws_conn_id)
 
 
 def _target(file: ExportFile, to: str | None, export_id: str) -> Path:
@@ -94,26 +97,3 @@ def _appearing(path: Path, force: bool) -> Iterator[BinaryIO]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _read_s3(
-    file: ExportFile, aws_conn_id: str, sink: BinaryIO, progress: Callable[[int, int | None], None]
-) -> int:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from airflow.providers.common.compat.sdk import AirflowException
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    if not file.s3_bucket:
-        raise DownloadError(f"{file.filename} is not the address of a file on S3.")
-    place = {"Bucket": file.s3_bucket, "Key": file.s3_key}
-    try:
-        client = S3Hook(aws_conn_id=aws_conn_id).get_conn()
-        size = int(client.head_object(**place)["ContentLength"])
-        client.download_fileobj(**place, Fileobj=sink, Callback=lambda came: progress(came, size))
-    except (AirflowException, Boto3Error, BotoCoreError, ClientError, ValueError) as error:
-        raise DownloadError(
-            f"{file.filename} can't be read with the AWS Connection {aws_conn_id!r}: {excerpt(str(error))}. Check that "
-            "it may read the service's bucket, and that the file has not expired."
-        ) from error
-    return size

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.api.models import SegmentExport, UserSegment
+    from airflow_provider_segments.connection import Settings
     from airflow_provider_segments.hooks._shared import SharedClient
 
 __all__ = ["UserSegmentsAsyncHook", "UserSegmentsHook"]
@@ -86,6 +87,16 @@ class UserSegmentsHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the form's standard fields look, for Airflow before 3.2."""
         return connection.ui_field_behaviour()
+
+    @property
+    def settings(self) -> Settings:
+        """What the Connection says."""
+        return self._open().settings
+
+    @property
+    def service_url(self) -> str:
+        """Scheme and host of the service."""
+        return self.settings.base_url.removesuffix(connection.API_PATH)
 
     def list_segments(self) -> list[UserSegment]:
         """Return all segments of the project."""

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.take_up import Remembered
     from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
-__all__ = ["RunningExport"]
+__all__ = ["RunningExport", "TransferUnderWay"]
 
 # Renaming it would lose the exports that run while the package is upgraded.
 _KEY = "user_segment_export"
+_TRANSFER_KEY = "user_segment_transfer"
 
 
 class RunningExport:
@@ -38,8 +39,7 @@ class RunningExport:
     def __init__(self, context: Any, asked: Mapping[str, str], *, durable: bool, log: Any) -> None:
         self._asked, self._log = dict(asked), log
         self._max_tries: int = getattr(context["ti"], "max_tries", 0) or 0
-        # A context of Airflow 2 warns of keys it does not have; membership is safe on each.
-        self._store = context["task_state_store"] if durable and "task_state_store" in context else None
+        self._store = _store_of(context) if durable else None
         if durable and self._store is None:
             log.info(
                 "This Airflow has no task state store (3.3 and later have): a later try requests another export."
@@ -156,6 +156,46 @@ class RunningExport:
 
         if self._store is not None:
             self._store.set(_KEY, value, retention=LONGEST_MEMORY)
+
+
+class TransferUnderWay:
+    """
+    What an earlier try of a task has begun to write, so that this one may overwrite it.
+
+    A user who clears the task is known by its `max_tries`: then what is there is a finished object.
+
+    :param context: the running task's.
+    :param uri: the object.
+    :param log: where a store that fails is told.
+    """
+
+    def __init__(self, context: Any, uri: str, *, log: Any) -> None:
+        self._store, self._log = _store_of(context), log
+        self._value = {"uri": uri, "max_tries": getattr(context["ti"], "max_tries", 0) or 0}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an earlier try has begun."""
+        try:
+            return self._store is not None and self._store.get(_TRANSFER_KEY) == self._value
+        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises: then nothing is known
+            self._log.warning("The task state store can't be read: %s", error)
+            return False
+
+    def keep(self) -> None:
+        """Keep that this try begins."""
+        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+
+        try:
+            if self._store is not None:
+                self._store.set(_TRANSFER_KEY, self._value, retention=LONGEST_MEMORY)
+        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the transfer
+            self._log.warning("The task state store can't be written: %s", error)
+
+
+def _store_of(context: Any) -> Any:
+    # Airflow 2's context warns when it is asked for a key it does not have; membership is safe on each.
+    return context["task_state_store"] if "task_state_store" in context else None  # noqa: SIM401
 
 
 def _is_not_found(error: Exception) -> bool:

@@ -15,6 +15,7 @@ from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
+from airflow_provider_segments.operators._outlets import lineage, tell_outlets
 from airflow_provider_segments.operators._take_up import RunningExport
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class UserSegmentExportOperator(BaseOperator):
         self.end_from_trigger = end_from_trigger
         refuse_end_from_trigger(self)
         self._export_id: str | None = None
+        self._result: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export or take up the running one, and wait for it."""
@@ -186,7 +188,7 @@ class UserSegmentExportOperator(BaseOperator):
                 if self.deferrable
                 else self._wait(export, deadline)
             )
-            return self._finish(export)
+            return self._finish(context, export)
 
     def execute_complete(
         self, context: Context, event: Any = None, export_id: str | None = None
@@ -195,7 +197,7 @@ class UserSegmentExportOperator(BaseOperator):
         from airflow_provider_segments.triggers._events import read_event
 
         with airflow_errors():
-            return self._finish(read_event(event, export_id or self._pushed_export_id(context)))
+            return self._finish(context, read_event(event, export_id or self._pushed_export_id(context)))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and say of which export the trigger failed or timed out, which Airflow does not know."""
@@ -217,6 +219,10 @@ class UserSegmentExportOperator(BaseOperator):
                 "The task was killed, but export %s goes on: the service has no call to cancel it.",
                 self._export_id,
             )
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Tell OpenLineage, if it is installed, of the segment and of the object its users went to."""
+        return self._result and lineage(self._hook.service_url, self._result)
 
     @cached_property
     def _hook(self) -> UserSegmentsHook:
@@ -290,8 +296,13 @@ class UserSegmentExportOperator(BaseOperator):
             self, context, export_id, deadline, first_look_in=first_look_in, kwargs={"export_id": export_id}
         )
 
-    def _finish(self, export: SegmentExport) -> dict[str, Any]:
-        result = export.ensure_complete().result(self.output_format)
+    def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        result = self._result = self._deliver(context, export.ensure_complete())
+        tell_outlets(self, context, result)
+        return result
+
+    def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        result = export.result(self.output_format)
         self.log.info(
             "Complete: %s. The file is at %s until %s.",
             export.label,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_segments.cli._url import DownloadError, read_url
+from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.connection import Settings, read_settings
-from airflow_provider_segments.hooks._http import CHUNK
+from airflow_provider_segments.hooks._url import open_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,11 +76,8 @@ def settings() -> Settings:
 
 def read(url: str) -> tuple[bytes, int | None]:
     """Return what came, and how much was announced."""
-    sink, chunks = io.BytesIO(), []
-    announced = read_url(f"{url}?{QUERY}", settings(), sink, lambda came, size: chunks.append(came))
-    assert sum(chunks) == sink.tell()
-    assert max(chunks) <= CHUNK  # never the whole file in memory
-    return sink.getvalue(), announced
+    with open_url(f"{url}?{QUERY}", settings()) as source:
+        return source.readall(), source.size
 
 
 def test_whole(host: Any) -> None:
@@ -116,7 +112,7 @@ def test_redirect_takes_no_credential(host: Any, tmp_path: Path, monkeypatch: py
 )
 def test_not_to_be_had(host: Any, path: str, says: str) -> None:
     """It says so without the query, cause included."""
-    with pytest.raises(DownloadError) as caught:
+    with pytest.raises(FileTransferError) as caught:
         read(f"{host.url}{path}")
     assert says in str(caught.value)
     assert "must-not" not in str(caught.value)
@@ -127,7 +123,7 @@ def test_nobody_listens(host: Any) -> None:
     """Likewise."""
     host.shutdown()
     host.server_close()
-    with pytest.raises(DownloadError, match=r"/whole can't be read: .*refused") as caught:
+    with pytest.raises(FileTransferError, match=r"/whole can't be read: .*refused") as caught:
         read(f"{host.url}/whole")
     assert "must-not" not in str(caught.value)
 
@@ -137,5 +133,5 @@ def test_nobody_listens(host: Any) -> None:
 )
 def test_not_asked_for(url: str) -> None:
     """What is not https, or carries a password, is not asked for."""
-    with pytest.raises(DownloadError, match="is not read"):
+    with pytest.raises(FileTransferError, match="is not read"):
         read(url)

@@ -3,64 +3,72 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
-from airflow_provider_segments.api.errors import UserSegmentsError, excerpt
+from airflow_provider_segments.api.errors import FileTransferError, excerpt
 from airflow_provider_segments.api.files import file_location
 from airflow_provider_segments.connection import is_loopback_host
-from airflow_provider_segments.hooks._http import CHUNK, ca_bundle_of, proxy_of
+from airflow_provider_segments.hooks._http import ca_bundle_of, proxy_of
+from airflow_provider_segments.hooks._source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from airflow_provider_segments.connection import Settings
 
-__all__ = ["DownloadError", "read_url"]
+__all__ = ["open_url"]
 
 _MOST_REDIRECTS = 5
 _GONE = (403, 404, 410)  # S3 answers 403 for an expired signature, and where there is no file
 
 
-class DownloadError(UserSegmentsError):
-    """A file is not there, may not be read, or did not come whole."""
-
-
-def read_url(
-    url: str, settings: Settings, sink: BinaryIO, progress: Callable[[int, int | None], None]
-) -> int | None:
+@contextmanager
+def open_url(url: str, settings: Settings) -> Iterator[Source]:
     """
-    Write what a URL leads to, in constant memory, and return how many bytes were announced, if they were.
+    Read what a URL leads to.
 
     :param url: its query is a secret and is not shown.
     :param settings: of the Connection, for CA bundle, proxy and timeout; its credentials are not sent.
-    :param sink: where to.
-    :param progress: takes the bytes that came, and those there are.
-    :raises DownloadError: it can't be read.
+    :raises FileTransferError: it can't be read.
     """
     shown = file_location(url).filename
-    try:
-        with _session(settings) as session, _follow(session, url, settings) as response:
+    # The library's message and traceback would show the query, so there is no cause.
+    with _session(settings) as session:
+        try:
+            response = _follow(session, url, settings)
+        except (requests.RequestException, HTTPError) as error:
+            raise _unreadable(shown, error) from None
+        with response:
             if response.status_code != 200:
                 hint = (
                     " It may have expired: request another export." if response.status_code in _GONE else ""
                 )
-                raise DownloadError(f"{shown}: HTTP {response.status_code}.{hint}")
+                raise FileTransferError(f"{shown}: HTTP {response.status_code}.{hint}")
             announced = response.headers.get("Content-Length", "")
-            size = int(announced) if announced.isdecimal() else None
-            # As stored: what is kept compressed has to have the length that was announced.
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
-                sink.write(chunk)
-                progress(len(chunk), size)
-    except (requests.RequestException, HTTPError) as error:
-        # The library's message and traceback would show the query.
-        raise DownloadError(f"{shown} can't be read: {_reason(error)}. Try again.") from None
-    return size
+
+            def read(size: int) -> bytes:
+                try:  # as stored: what is kept compressed has to have the length that was announced
+                    return bytes(response.raw.read(size, decode_content=False))
+                except (HTTPError, OSError) as error:
+                    raise _unreadable(shown, error) from None
+
+            yield Source(
+                shown,
+                read,
+                int(announced) if announced.isdecimal() else None,
+                response.headers.get("Content-Type"),
+            )
+
+
+def _unreadable(shown: str, error: Exception) -> FileTransferError:
+    return FileTransferError(f"{shown} can't be read: {_reason(error)}. Try again.")
 
 
 def _session(settings: Settings) -> requests.Session:
@@ -87,7 +95,7 @@ def _follow(session: requests.Session, url: str, settings: Settings) -> requests
             return response
         response.close()
         url = urljoin(url, response.headers["Location"])
-    raise DownloadError(f"{file_location(url).filename}: redirected more than {_MOST_REDIRECTS} times.")
+    raise FileTransferError(f"{file_location(url).filename}: redirected more than {_MOST_REDIRECTS} times.")
 
 
 def _checked_host(url: str) -> str:
@@ -97,7 +105,7 @@ def _checked_host(url: str) -> str:
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc or not (parts.scheme == "https" or is_loopback_host(host)):
-        raise DownloadError(
+        raise FileTransferError(
             f"{file_location(url).filename} is not read: the file of an export is on S3 or at an https:// URL."
         )
     return host

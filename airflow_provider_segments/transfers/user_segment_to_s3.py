@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operator that exports a user segment into the user's own bucket."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
+from airflow_provider_segments.exceptions import airflow_errors
+from airflow_provider_segments.operators._take_up import TransferUnderWay
+from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.hooks._destination import Destination
+
+__all__ = ["UserSegmentToS3Operator"]
+
+
+class UserSegmentToS3Operator(UserSegmentExportOperator):
+    """
+    Export a user segment to a file in your own bucket, before the service's 48 hours end.
+
+    All arguments of `UserSegmentExportOperator` hold, except that the task always waits and ends on a worker. The
+    result has its keys, with ``s3_uri``, ``s3_bucket``, ``s3_key`` and ``filename`` of your object, and also ``size``
+    (bytes) and ``source_uri`` (where the service keeps the file). ``expires_at`` remains the service's.
+
+    A file on S3 is copied inside S3, whatever its size, unless it takes other credentials to read it; then, and where
+    the service gives an ``https`` URL, it is streamed in constant memory. The object appears whole or not at all. A
+    later try takes the export up again and repeats only the transfer (Airflow 3.3 and later).
+
+    :param s3_bucket: your bucket (templated).
+    :param s3_key: the key of your object (templated).
+    :param aws_conn_id: the AWS Connection that may write it; None for what boto3 finds by itself (templated).
+    :param source_aws_conn_id: the AWS Connection that may read the service's bucket, if it is another (templated).
+    :param replace: overwrite an object that is there. If False, the task fails before an export is requested.
+    :param encrypt: encrypt the object on the server with S3's own keys.
+    :param acl_policy: canned ACL of the object.
+    :param extra_args: boto3's ``ExtraArgs`` for the object, such as ``{"SSEKMSKeyId": ...}``.
+    :param transfer_config_args: arguments of boto3's ``TransferConfig``.
+    """
+
+    template_fields: Sequence[str] = (
+        *UserSegmentExportOperator.template_fields,
+        "s3_bucket",
+        "s3_key",
+        "aws_conn_id",
+        "source_aws_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        s3_bucket: str,
+        s3_key: str,
+        aws_conn_id: str | None = "aws_default",
+        source_aws_conn_id: str | None = None,
+        replace: bool = False,
+        encrypt: bool = False,
+        acl_policy: str | None = None,
+        extra_args: dict[str, Any] | None = None,
+        transfer_config_args: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if self.end_from_trigger or not self.wait_for_completion:
+            raise ConfigurationError(
+                f"{self.task_id}: the file is transferred on a worker once the export is complete, so "
+                "end_from_trigger=True and wait_for_completion=False can't be had."
+            )
+        self.s3_bucket = s3_bucket
+        self.s3_key = s3_key
+        self.aws_conn_id = aws_conn_id
+        self.source_aws_conn_id = source_aws_conn_id
+        self.replace = replace
+        self.encrypt = encrypt
+        self.acl_policy = acl_policy
+        self.extra_args = extra_args
+        self.transfer_config_args = transfer_config_args
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look whether the object may be written, then export and transfer."""
+        with airflow_errors():
+            destination = self._destination()
+            destination.check_arguments()
+            self._refuse_to_overwrite(destination, TransferUnderWay(context, destination.uri, log=self.log))
+        return super().execute(context)
+
+    def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        destination, result = self._destination(), super()._deliver(context, export)
+        earlier = TransferUnderWay(context, destination.uri, log=self.log)
+        self._refuse_to_overwrite(destination, earlier)
+        if earlier.is_known and (leftovers := destination.abort_leftovers()):
+            self.log.info(
+                "Aborted %d unfinished uploads of an earlier try to %s.", leftovers, destination.uri
+            )
+        earlier.keep()
+        begun = time.monotonic()
+        size = self._transfer(export, destination)
+        self.log.info(
+            "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
+        )
+        return result | {
+            "source_uri": result["filename"],
+            "filename": destination.uri,
+            "s3_uri": destination.uri,
+            "s3_bucket": destination.bucket,
+            "s3_key": destination.key,
+            "size": size,
+        }
+
+    def _transfer(self, export: SegmentExport, destination: Destination) -> int:
+        from airflow_provider_segments.hooks._source import ensure_kept, open_s3
+        from airflow_provider_segments.hooks._url import open_url
+
+        file = ensure_kept(export)
+        if not (export.filename or "").startswith("s3://"):
+            # The query of a presigned URL is not handed from process to process, and holds for minutes.
+            fresh = self._hook.get_export(export.export_id).ensure_complete()
+            with open_url(fresh.filename or "", self._hook.settings) as source:
+                return destination.write(source)
+        if self.source_aws_conn_id in (None, self.aws_conn_id):
+            return destination.copy(file)
+        with open_s3(file, self.source_aws_conn_id) as source:
+            return destination.write(source)
+
+    def _destination(self) -> Destination:
+        from airflow_provider_segments.hooks._destination import Destination
+
+        for name in ("s3_bucket", "s3_key"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip() or "://" in value or value.endswith("/"):
+                raise ConfigurationError(
+                    f"{self.task_id}: {name} is {value!r} once rendered, but it has to be the plain name of "
+                    f"{'a bucket' if name == 's3_bucket' else 'one object'}, not a URI and not a folder."
+                )
+        options = {"ServerSideEncryption": "AES256"} if self.encrypt else {}
+        options |= {"ACL": self.acl_policy} if self.acl_policy else {}
+        return Destination(
+            self.s3_bucket,
+            self.s3_key,
+            self.aws_conn_id,
+            options | (self.extra_args or {}),
+            self.transfer_config_args or {},
+        )
+
+    def _refuse_to_overwrite(self, destination: Destination, earlier: TransferUnderWay) -> None:
+        if not self.replace and not earlier.is_known and destination.exists():
+            raise ObjectExistsError(
+                f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
+                "replace=True, or let s3_key name another object for each run, such as segments/{{ ds }}.csv."
+            )

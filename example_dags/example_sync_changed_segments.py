@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Keep a copy of each Dynamic user segment in a bucket of yours, under the day's date.
+
+Static segments never change, so only the Dynamic ones are exported, each by a mapped task of its own.
+
+Needs:
+
+- the Connection ``mparticle_analytics_default`` (type mParticle Analytics),
+- the Connection ``aws_default``, which may read the service's bucket and write yours,
+- the param ``bucket``, whose default comes from the environment variable ``SEGMENT_BUCKET``.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_segments.operators.user_segments import UserSegmentsListOperator
+from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
+
+
+def target(segment: dict[str, Any]) -> dict[str, str]:
+    """Return what one mapped task is given; its templates are rendered."""
+    key = "segments/{{ dag_run.start_date | ds }}/" + segment["segment_id"] + ".csv"
+    return {"segment_id": segment["segment_id"], "s3_key": key}
+
+
+with DAG(
+    dag_id="example_sync_changed_segments",
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    params={"bucket": os.environ.get("SEGMENT_BUCKET", "my-bucket")},
+    tags=["example", "mparticle"],
+    doc_md=__doc__,
+) as dag:
+    dynamic = UserSegmentsListOperator(task_id="list_dynamic_segments", segment_type="Dynamic")
+
+    UserSegmentToS3Operator.partial(
+        task_id="segment_to_s3",
+        s3_bucket="{{ params.bucket }}",
+        replace=True,  # a second run of the day brings fresher data
+        retries=2,
+        max_active_tis_per_dag=16,
+    ).expand_kwargs(dynamic.output.map(target))
