@@ -157,8 +157,7 @@ class UserSegmentsHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """List the segments and say how many there are, or what is wrong."""
-        try:
-            # Somebody looks at a button: one try, no waiting.
+        try:  # somebody looks at a button: one try, no waiting
             segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
         except NotSentError as error:
             return False, f"Unreachable. {error}"
@@ -237,9 +236,13 @@ class UserSegmentsAsyncHook:
     ) -> None:
         await self._stack.aclose()
 
-    async def list_segments(self) -> list[UserSegment]:
-        """Return all segments of the project."""
-        return await self._perform(calls.list_segments())
+    async def list_segments(self, *, patient: bool = False) -> list[UserSegment]:
+        """
+        Return all segments of the project.
+
+        :param patient: sit out outages and 429s however long they last, as a wait does.
+        """
+        return await self._perform(calls.list_segments(), pacing.WAIT if patient else None)
 
     async def get_export(self, export_id: str) -> SegmentExport:
         """
@@ -283,15 +286,14 @@ class UserSegmentsAsyncHook:
     ) -> T:
         async with shared_client(self.mparticle_conn_id) as client:
 
-            def of_a_worker() -> pacing.Patience:
-                return pacing.worker_patience(client.max_retries)
+            def lasting() -> pacing.Patience:
+                return patience or pacing.worker_patience(client.max_retries)
 
-            retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
+            retries = Retries(call, lasting, deadline, self._clock, self.log)
             loop = AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())
-            longest_pause = None if patience else of_a_worker().longest_wait
             try:
                 async with asyncio.timeout(deadline.for_a_call if deadline else None) as limit:
-                    return await loop(client.send, call, self._clock, longest_pause)
+                    return await loop(client.send, call, self._clock, lasting().longest_wait)
             except TimeoutError as error:
                 if not limit.expired():
                     raise
