@@ -46,13 +46,21 @@ class Memory:
             self._log.warning("What the asset state store holds is taken as nothing: %s", error)
             return None
 
-    async def keep(self, seen: Seen | None) -> None:
+    def knows(self, seen: Seen | None) -> bool:
         """
-        Keep what was seen, if it is new. When that fails, it is told, and the next look tries again.
+        Tell whether there is nothing new to keep.
 
         :param seen: by the watcher.
         """
-        if seen is None or seen == self._kept:
+        return seen is None or seen == self._kept
+
+    async def keep(self, seen: Seen | None) -> None:
+        """
+        Keep what was seen, if it is new. A failure is told; the next look tries again.
+
+        :param seen: by the watcher.
+        """
+        if seen is None or self.knows(seen):
             return
         try:
             for store in self._stores:

@@ -41,7 +41,10 @@ class Look:
 
     def __init__(self, segments: list[UserSegment]) -> None:
         self.segments = segments
+        #: What to do once the events made of it are stored.
         self.when_stored: list[Callable[[], Awaitable[None]]] = []
+        #: Whether it is known if they are.
+        self.settled = False
 
 
 class SharedPolls(SharedStreamProducer):
@@ -89,9 +92,11 @@ class SharedPolls(SharedStreamProducer):
         :param batch: looks that all watchers have moved past.
         """
         for item in batch:
-            # One whose event was not stored is not told apart from the others: the next look tries again.
+            look: Look = item.broker_payload
+            look.settled = True
+            # Whose event was not stored is not told: all try again at the next look, which that one doesn't get.
             if not item.outcome.failed:
-                for keep in item.broker_payload.when_stored:
+                for keep in look.when_stored:
                     await keep()
 
 

@@ -113,6 +113,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
             self.asset_state_store, [self.mparticle_conn_id, self.segment_id, self.segment_name], self.log
         )
         watch: Watch | None = None
+        latest: Look | None = None
         async for look in shared_stream:
             try:
                 watch = watch or self._watch(await memory.recall())
@@ -120,8 +121,10 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
                 self.log.warning("The asset state store can't be read; looking again later: %s", error)
                 continue
             event = watch.look(look.segments)
-            # Before the event is given away: whoever is cancelled right after it has still seen it.
-            look.when_stored.append(partial(memory.keep, watch.seen))
+            # Not while it is open whether an earlier event is stored: this look may be settled without it.
+            if event or (not memory.knows(watch.seen) and (latest is None or latest.settled)):
+                look.when_stored.append(partial(memory.keep, watch.seen))
+                latest = look
             if event:
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

@@ -32,6 +32,9 @@ def die_if_told(when: str) -> None:
 class DiesBeforeItIsStored(UserSegmentRefreshTrigger):
     """Airflow's runner has taken the event, but not handed it on to where it is stored."""
 
+    def shared_stream_key(self) -> Any:
+        return UserSegmentRefreshTrigger(**self.serialize()[1]).shared_stream_key()
+
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for event in super().filter_shared_stream(shared_stream):
             yield event

@@ -235,6 +235,18 @@ class TestAlone:
         await stream.aclose()
 
 
+async def test_no_error_ends_a_poll() -> None:
+    """Not even one that nobody has thought of."""
+
+    class Broken:
+        async def list_segments(self, *, patient: bool) -> list[UserSegment]:
+            raise RuntimeError("a bug")
+
+    hook: Any = Broken()
+    assert await _polls.poll(hook, 1.0, logging.getLogger("airflow.task")) == (None, 60.0)
+    assert await _polls.poll(hook, 300.0, logging.getLogger("airflow.task")) == (None, 300.0)
+
+
 @needs_3_3
 class TestShared:
     """From Airflow 3.3 on one poll serves all, and a restart neither misses nor repeats."""
@@ -297,17 +309,23 @@ class TestShared:
         await live(until=0)
         assert database.count == 1
 
-    async def test_dies_before_the_event_is_stored(self, polled: Emulator) -> None:
-        """The event is made again: nothing is kept before Airflow has it."""
+    @pytest.mark.parametrize("ack_timeout", ["300", "0.1"])
+    async def test_dies_before_the_event_is_stored(
+        self, polled: Emulator, monkeypatch: pytest.MonkeyPatch, ack_timeout: str
+    ) -> None:
+        """The event is made again: nothing is kept before Airflow has it, nor when it says that it never will."""
+        monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT", ack_timeout)
         database = Database()
         trigger = UserSegmentRefreshTrigger(segment_name="S0", poll_interval=SHORT)
         async with triggerer(database) as running:
             running.watch(trigger, "asset")
-            await running.until(lambda: database.store)
+            running.watch(UserSegmentRefreshTrigger(segment_name="S1", poll_interval=SHORT), "other")
+            await running.until(lambda: len(database.store) == 2)
             running.stores_events = False
             kept, before = dict(database.store), polls(polled)
-            polled.refresh()
-            await running.until(lambda: polls(polled) > before + 5)
+            polled.refresh(polled.segments[0].segment_id)
+            await running.until(lambda: polls(polled) > before + 10)
+            assert (len(running.runner.triggers) == 1) is (ack_timeout == "0.1")
             assert database.store == kept
         assert database.count == 0
         async with triggerer(database) as running:
@@ -325,18 +343,22 @@ class TestShared:
         names = {kept["segment_id"] for kept in database.store.values()}
         assert names == {one.segment_id for one in polled.segments[:2]}
 
-    async def test_two_assets_of_one_trigger(self, polled: Emulator) -> None:
-        """Airflow makes one trigger of equal arguments: both are told, and either's memory will do."""
+    @pytest.mark.parametrize("behind", ["one", "two"])
+    async def test_two_assets_of_one_trigger(self, polled: Emulator, behind: str) -> None:
+        """Airflow makes one trigger of equal arguments: both are told, and the better memory is right."""
         database = Database()
         trigger = UserSegmentRefreshTrigger(segment_name="S0", poll_interval=SHORT)
         async with triggerer(database) as running:
             running.watch(trigger, "one", "two")
             await running.until(lambda: len(database.store) == 2)
-        polled.refresh()
-        database.store.pop(next(iter(database.store)))
+            earlier = dict(database.store)
+            polled.refresh()
+            await running.until(lambda: all(database.store[place] != earlier[place] for place in earlier))
+        database.store |= {place: kept for place, kept in earlier.items() if place[0] == behind}
         async with triggerer(database) as running:
             running.watch(trigger, "one", "two")
-            await running.until(lambda: database.count == 2)
+            before = polls(polled)
+            await running.until(lambda: polls(polled) > before + 3)
         assert {name: len(events) for name, events in database.events.items()} == {"one": 1, "two": 1}
 
     async def test_store_that_is_away(self, polled: Emulator, told: Any) -> None:
