@@ -30,7 +30,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("hooks"),
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
-        "triggers": _modules("triggers"),
+        "triggers": _modules("triggers", "user_segments", "segment_refresh"),
         "transfers": [
             {
                 "source-integration-name": _INTEGRATION,
@@ -56,8 +56,9 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(kind: str) -> list[dict[str, Any]]:
-    return [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.{kind}.user_segments"]}]
+def _modules(kind: str, *names: str) -> list[dict[str, Any]]:
+    modules = [f"{_PACKAGE}.{kind}.{name}" for name in names or ["user_segments"]]
+    return [{"integration-name": _INTEGRATION, "python-modules": modules}]
 
 
 def _conn_field(field: connection.ExtraField) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from airflow_provider_segments.operators.user_segments import (
     UserSegmentsListOperator,
 )
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
+from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
 PACKAGE = Path(connection.__file__).parent
@@ -50,9 +51,12 @@ def test_dag_file_imports_nothing_heavy() -> None:
         "from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator\n"
         "from airflow_provider_segments.operators.user_segments import UserSegmentsListOperator\n"
         "from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor\n"
+        "from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger\n"
         "UserSegmentExportOperator(task_id='e', segment_id='s')\n"
         "UserSegmentExportSensor(task_id='w', export_id='e')\n"
     )
+    if AIRFLOW_V_3_0_PLUS:
+        ours += "UserSegmentRefreshTrigger(segment_id='s')\n"
     assert python(airflow + ours + tell) == python(airflow + tell)
 
 
@@ -128,6 +132,7 @@ PUBLIC = [
     UserSegmentExportOperator,
     UserSegmentExportSensor,
     UserSegmentExportTrigger,
+    UserSegmentRefreshTrigger,
     UserSegmentsAsyncHook,
     UserSegmentsHook,
     UserSegmentsListOperator,

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from asgiref.sync import sync_to_async
 
 from airflow_provider_segments.api.calls import Call, read_reply
 from airflow_provider_segments.api.errors import CallError, TooManyRequestsError
@@ -127,8 +128,9 @@ class SharedClient:
             connection = await get_async_connection(self._conn_id)
         except AirflowNotFoundException as error:
             raise no_such_connection(self._conn_id) from error
-        # Masking tells Airflow's supervisor in a blocking way.
-        return await asyncio.to_thread(settings_of, connection, log)
+        # Masking tells Airflow's supervisor in a blocking way. Airflow 3.0's answers get mixed up when another kind
+        # of thread asks, and then its triggerer ends.
+        return await sync_to_async(settings_of)(connection, log)
 
     async def _transport_for(self, settings: Settings) -> AiohttpTransport:
         self._limit.change(settings.max_requests_per_second)

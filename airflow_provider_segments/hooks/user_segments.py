@@ -167,8 +167,7 @@ class UserSegmentsHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """List the segments and say how many there are, or what is wrong."""
-        try:
-            # Somebody looks at a button: one try, no waiting.
+        try:  # somebody looks at a button: one try, no waiting
             segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
         except NotSentError as error:
             return False, f"Unreachable. {error}"
@@ -246,9 +245,13 @@ class UserSegmentsAsyncHook:
         if self._lent:
             await self._lent.__aexit__(*exception)
 
-    async def list_segments(self) -> list[UserSegment]:
-        """Return all segments of the project."""
-        return await self._perform(calls.list_segments())
+    async def list_segments(self, *, patient: bool = False) -> list[UserSegment]:
+        """
+        Return all segments of the project.
+
+        :param patient: sit out outages and 429s however long they last, as a wait does.
+        """
+        return await self._perform(calls.list_segments(), pacing.WAIT if patient else None)
 
     async def get_export(self, export_id: str) -> SegmentExport:
         """
@@ -295,9 +298,9 @@ class UserSegmentsAsyncHook:
                 raise
             raise ExportTimeoutError(f"{call.what}: no answer before the deadline.") from error
 
-    async def _perform(self, call: Call[T]) -> T:
+    async def _perform(self, call: Call[T], patience: pacing.Patience | None = None) -> T:
         async with shared_client(self.mparticle_conn_id) as client:
-            return await self._ask(client, call)
+            return await self._ask(client, call, patience)
 
     async def _ask(
         self,
@@ -306,10 +309,10 @@ class UserSegmentsAsyncHook:
         patience: pacing.Patience | None = None,
         deadline: Deadline | None = None,
     ) -> T:
-        def of_a_worker() -> pacing.Patience:
-            return pacing.worker_patience(client.max_retries)
+        def lasting() -> pacing.Patience:
+            return patience or pacing.worker_patience(client.max_retries)
 
-        longest_pause = None if patience else of_a_worker().longest_wait
+        longest_pause = lasting().longest_wait
         try:
             return await client.send(call, self._clock, longest_pause)
         except CallError as error:
@@ -323,5 +326,5 @@ class UserSegmentsAsyncHook:
                 raise error
             return await client.send(call, self._clock, longest_pause)
 
-        retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
+        retries = Retries(call, lasting, deadline, self._clock, self.log)
         return await AsyncRetrying(sleep=self._clock.asleep, **retries.for_tenacity())(again)

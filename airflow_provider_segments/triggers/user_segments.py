@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_segments._deadline import LONGEST, ended_by, utcnow
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
@@ -117,8 +117,8 @@ class UserSegmentExportTrigger(BaseTrigger):
         except ExportFailedError:  # failures are the worker's, where retries and callbacks hold
             return False
         try:
-            # Writing asks Airflow's supervisor, or its database, in a blocking way.
-            await asyncio.to_thread(self._write_xcoms, result)
+            # Writing asks Airflow's supervisor, or its database, in a blocking way (see `SharedClient` for the thread).
+            await sync_to_async(self._write_xcoms)(result)
         except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a worker can still finish the task
             self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)
             return False

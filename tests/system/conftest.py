@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from airflow_provider_segments.emulator import Emulator
+from airflow_provider_segments.emulator import EmulatedSegment, Emulator
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from tests.system.running_airflow import AIRFLOW_3, RunningAirflow
 
@@ -59,17 +60,19 @@ class System:
         return found
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
-    """Airflow with the example DAGs and the tests' own, the emulator with 20 segments, an empty bucket."""
-    root = tmp_path_factory.mktemp("system")
-    dags = root / "dags"
-    shutil.copytree(HERE.parents[1] / "example_dags", dags)
-    shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
+@contextmanager
+def running_system(
+    root: Path, s3_url: str, dags: Path, segments: int | list[EmulatedSegment], **environment: str
+) -> Iterator[System]:
+    """Start Airflow with the example DAGs and others, the emulator, and an empty bucket."""
+    shutil.copytree(HERE.parents[1] / "example_dags", root / "dags")
+    shutil.copytree(dags, root / "dags", dirs_exist_ok=True)
     s3 = boto3.client("s3", endpoint_url=s3_url)
     s3.create_bucket(Bucket=BUCKET)
-    with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER, access_token=TOKEN) as service:
-        environment = {
+    with Emulator(
+        s3_endpoint_url=s3_url, segments=segments, export_seconds=NEVER, access_token=TOKEN
+    ) as service:
+        environment |= {
             "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
             "SEGMENT_BUCKET": BUCKET,
@@ -77,5 +80,13 @@ def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Sy
             "PYTHONPATH": str(HERE.parents[1]),
             "RECORD": str(root / "record.txt"),
         }
-        with RunningAirflow(root / "home", dags, environment, parallelism=8 if AIRFLOW_3 else 1) as airflow:
+        parallelism = 8 if AIRFLOW_3 else 1
+        with RunningAirflow(root / "home", root / "dags", environment, parallelism) as airflow:
             yield System(airflow, service, s3)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
+    """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
+    with running_system(tmp_path_factory.mktemp("system"), s3_url, HERE / "dags", 20) as running:
+        yield running

@@ -173,6 +173,10 @@ class RunningAirflow:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=20)
 
+    def wait_for_death(self, component: str, seconds: float = 120) -> None:
+        """Wait until a component has ended by itself."""
+        self._processes.pop(component).wait(timeout=seconds)
+
     def stop_all(self) -> None:
         """End all components."""
         for component in list(self._processes):
