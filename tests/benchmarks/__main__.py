@@ -159,12 +159,18 @@ def crowd(bench: Bench) -> Iterator[Row]:
 def whole(folder: Path) -> Iterator[Row]:
     """What deferring costs and saves in a real Airflow."""
     found = end_to_end.measure(folder)
-    brief, at_once = found.median(4), found.median(0)
+    brief, at_once = found.medians(4), found.medians(0)
     yield Row(
         "exports of 2 s in a real Airflow, submission to the downstream task's start: `defer_after=4` against `0`",
-        f"{brief / at_once:.2f} ({brief:.1f} s against {at_once:.1f} s, medians of {end_to_end.ROUNDS})",
+        f"{brief[2] / at_once[2]:.2f} ({brief[2]:.1f} s against {at_once[2]:.1f} s, medians of {end_to_end.ROUNDS})",
         "≤ 0.5",
     )
+    for what, index in (("last look", 0), ("task's end", 1)):
+        yield Row(
+            f"of which until the {what}: `defer_after=4`, `0`",
+            f"{brief[index]:.1f} s, {at_once[index]:.1f} s",
+            "",
+        )
     yield Row(
         "worker starts for 50 mapped exports of 30 s: `end_from_trigger=True` against `False`",
         f"{found.starts[True]} against {found.starts[False]}",
@@ -290,7 +296,10 @@ def page(rows: list[Row]) -> str:
 Measured on {date.today():%Y-%m-%d} by `make bench` on {os.cpu_count()} cores ({platform.machine()}, Python
 {platform.python_version()}; {versions}). The server is one process on TLS on the same machine and speaks both APIs; each contender
 is a process of its own with all its waits in one event loop, polling every {INTERVAL} s for {SECONDS} s, three runs in turn, of which
-the medians count. Lateness is simulated: the real hook on a clock that does not wait, 2,000 exports each, without the network.
+the medians count. Memory a wait is the growth of the resident memory once 5,000 waits have been started. Lateness is simulated: the
+real hook on a clock that does not wait, 2,000 exports each, without the network. The last rows are of a real Airflow with its
+scheduler, triggerer and workers, on SQLite, against the emulator; the exports' 2 s are part of the seconds shown, so that the
+ratio can't fall below them, however early an export's end is noticed. Worker starts are counted in the tasks' logs.
 
 | measure | found | goal |
 | --- | --- | --- |

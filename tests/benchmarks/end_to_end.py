@@ -22,15 +22,16 @@ class EndToEnd:
     """
     What was found.
 
-    :param seconds: from submission to the downstream task's start, by `defer_after`, in the order of the rounds.
+    :param seconds: from submission to the last look, to the task's end, and to the downstream task's start, by
+        `defer_after`, in the order of the rounds.
     :param starts: how often a worker started one of 50 mapped tasks, by `end_from_trigger`.
     """
 
-    seconds: dict[int, list[float]]
+    seconds: dict[int, list[tuple[float, float, float]]]
     starts: dict[bool, int]
 
-    def median(self, defer_after: int) -> float:
-        return statistics.median(self.seconds[defer_after])
+    def medians(self, defer_after: int) -> tuple[float, ...]:
+        return tuple(statistics.median(phase) for phase in zip(*self.seconds[defer_after], strict=True))
 
 
 def measure(folder: Path) -> EndToEnd:
@@ -49,7 +50,7 @@ def measure(folder: Path) -> EndToEnd:
             parallelism=8,
         ) as airflow,
     ):
-        seconds: dict[int, list[float]] = {0: [], 4: []}
+        seconds: dict[int, list[tuple[float, float, float]]] = {0: [], 4: []}
         for number in range(ROUNDS):
             for defer_after, found in seconds.items():
                 found.append(_one_run(airflow, quick, f"defer_after_{defer_after}", f"run-{number}"))
@@ -57,16 +58,24 @@ def measure(folder: Path) -> EndToEnd:
     return EndToEnd(seconds, starts)
 
 
-def _one_run(airflow: RunningAirflow, service: Emulator, dag_id: str, run_id: str) -> float:
+def _one_run(
+    airflow: RunningAirflow, service: Emulator, dag_id: str, run_id: str
+) -> tuple[float, float, float]:
     before = len(service.submissions)
     _run(airflow, dag_id, run_id)
-    ((started,),) = airflow.query(
-        "select start_date from task_instance where dag_id = ? and run_id = ? and task_id = 'downstream'",
+    (submission,) = service.submissions[before:]
+    looks = [r.time for r in service.requests if r.export_id == submission.export_id]
+    ((ended, started),) = airflow.query(
+        "select e.end_date, d.start_date from task_instance e join task_instance d using (dag_id, run_id) "
+        "where dag_id = ? and run_id = ? and e.task_id = 'export' and d.task_id = 'downstream'",
         dag_id,
         run_id,
     )
-    (submission,) = service.submissions[before:]
-    return (datetime.fromisoformat(started).replace(tzinfo=timezone.utc) - submission.wall).total_seconds()
+
+    def after(moment: str) -> float:
+        return (datetime.fromisoformat(moment).replace(tzinfo=timezone.utc) - submission.wall).total_seconds()
+
+    return looks[-1] - submission.time, after(ended), after(started)
 
 
 def _starts(airflow: RunningAirflow, dag_id: str) -> int:
