@@ -50,7 +50,7 @@ $(BENCH)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
 
 # $(1): the environment, $(2): the Airflow version
 define install
-	@echo "Making $(1) with Airflow $(2); this takes about a minute …"
+	@echo "Making $(1) with Airflow $(2); this takes two to three minutes …"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON to it." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet 'pip>=25.1'
