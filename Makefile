@@ -38,23 +38,23 @@ constraints: ## Refresh the pinned versions
 clean: ## Remove what these targets made
 	rm -rf $(AIRFLOW3) $(AIRFLOW2) $(BENCH) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
-$(AIRFLOW3)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
-	$(call install,$(AIRFLOW3),3.3)
+$(AIRFLOW3)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt $(CONSTRAINTS)/no-deps.txt
+	$(call install,$(AIRFLOW3),3.3,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
 
-$(AIRFLOW2)/ready: pyproject.toml $(CONSTRAINTS)/airflow-2.11.txt
-	$(call install,$(AIRFLOW2),2.11)
+$(AIRFLOW2)/ready: pyproject.toml $(CONSTRAINTS)/airflow-2.11.txt $(CONSTRAINTS)/no-deps.txt
+	$(call install,$(AIRFLOW2),2.11,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
 
 $(BENCH)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
-	$(call install,$(BENCH),3.3)
-	@$(BENCH)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-3.3.txt apache-airflow-providers-dbt-cloud
+	$(call install,$(BENCH),3.3,--constraint $(CONSTRAINTS)/airflow-3.3.txt apache-airflow-providers-dbt-cloud)
 
-# $(1): the environment, $(2): the Airflow version
+# $(1): the environment, $(2): the Airflow version, $(3): what pip installs on top
 define install
 	@echo "Making $(1) with Airflow $(2); this takes about a minute …"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON to it." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet 'pip>=25.1'
 	@$(1)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-$(2).txt --group dev --editable . apache-airflow
+	@$(1)/bin/python -m pip install --quiet $(3)
 	@touch $(1)/ready
 endef
 

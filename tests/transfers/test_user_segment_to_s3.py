@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from airflow_provider_segments.hooks._source import Source
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
 from airflow_provider_segments.triggers._events import finished_event
+from tests import dag_runs
 from tests.support import FakeStore, context
 from tests.system.running_airflow import free_port
 
@@ -413,20 +413,13 @@ def test_lineage_of_a_run(service: Emulator, s3: Any, tmp_path: Path) -> None:
     """OpenLineage's own listener, in a real run, tells of the segment and the object."""
     told = tmp_path / "lineage.json"
     transport = {"type": "file", "log_file_path": str(told), "append": True}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "airflow", "dags", "test", "example_segment_to_s3"],
-        env=os.environ
-        | {
-            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
-            "SEGMENT_NAME": "Small",
-            "SEGMENT_BUCKET": BUCKET,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    variables = dag_runs.environment(EXAMPLES, **dag_runs.connections(service, s3.meta.endpoint_url))
+    variables |= {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+        "SEGMENT_NAME": "Small",
+        "SEGMENT_BUCKET": BUCKET,
+    }
+    dag_runs.run("example_segment_to_s3", variables)
     events = [json.loads(line) for line in told.read_text().splitlines()]
     (complete,) = [
         event
