@@ -22,6 +22,7 @@ html_copy_source = False
 
 myst_heading_anchors = 3
 
+highlight_language = "text"
 default_role = "any"
 nitpicky = True
 # Names of others, which nothing can link to without a network, and a type variable.
