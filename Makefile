@@ -8,7 +8,7 @@ CONSTRAINTS := tests/constraints
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-airflow2 check bench constraints clean
+.PHONY: help demo test test-airflow2 check docs bench constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,33 +28,37 @@ check: $(AIRFLOW3)/ready ## Lint, check types, build the wheel
 	$(AIRFLOW3)/bin/mypy
 	$(AIRFLOW3)/bin/python -m build --wheel --outdir dist .
 
+docs: $(AIRFLOW3)/ready ## Build the documentation into build/docs; a warning is an error
+	$(AIRFLOW3)/bin/python -m sphinx --fail-on-warning --fresh-env --quiet --builder html docs build/docs
+	@echo "Open build/docs/index.html"
+
 bench: $(BENCH)/ready ## Measure against a peer and write docs/benchmarks.md
 	$(BENCH)/bin/python -m tests.benchmarks
 
 constraints: ## Refresh the pinned versions
-	$(call refresh,3.3)
+	$(call refresh,3.3,--group docs)
 	$(call refresh,2.11)
 
 clean: ## Remove what these targets made
 	rm -rf $(AIRFLOW3) $(AIRFLOW2) $(BENCH) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(AIRFLOW3)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt $(CONSTRAINTS)/no-deps.txt
-	$(call install,$(AIRFLOW3),3.3,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
+	$(call install,$(AIRFLOW3),3.3,--group docs,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
 
 $(AIRFLOW2)/ready: pyproject.toml $(CONSTRAINTS)/airflow-2.11.txt $(CONSTRAINTS)/no-deps.txt
-	$(call install,$(AIRFLOW2),2.11,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
+	$(call install,$(AIRFLOW2),2.11,,--no-deps --requirement $(CONSTRAINTS)/no-deps.txt)
 
 $(BENCH)/ready: pyproject.toml $(CONSTRAINTS)/airflow-3.3.txt
-	$(call install,$(BENCH),3.3,--constraint $(CONSTRAINTS)/airflow-3.3.txt apache-airflow-providers-dbt-cloud)
+	$(call install,$(BENCH),3.3,,--constraint $(CONSTRAINTS)/airflow-3.3.txt apache-airflow-providers-dbt-cloud)
 
-# $(1): the environment, $(2): the Airflow version, $(3): what pip installs on top
+# $(1): the environment, $(2): the Airflow version, $(3): dependency groups beside dev, $(4): what pip installs on top
 define install
 	@echo "Making $(1) with Airflow $(2); this takes about a minute …"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON to it." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(1)
 	@$(1)/bin/python -m pip install --quiet 'pip>=25.1'
-	@$(1)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-$(2).txt --group dev --editable . apache-airflow
-	@$(1)/bin/python -m pip install --quiet $(3)
+	@$(1)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS)/airflow-$(2).txt --group dev $(3) --editable . apache-airflow
+	@$(1)/bin/python -m pip install --quiet $(4)
 	@touch $(1)/ready
 endef
 
@@ -62,7 +66,7 @@ define refresh
 	rm -rf .venv-constraints
 	$(PYTHON) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet 'pip>=25.1'
-	.venv-constraints/bin/python -m pip install --quiet --group dev --editable . 'apache-airflow==$(1).*'
+	.venv-constraints/bin/python -m pip install --quiet --group dev $(2) --editable . 'apache-airflow==$(1).*'
 	.venv-constraints/bin/python -m pip freeze --exclude-editable --exclude airflow-provider-segments | grep -E '^[A-Za-z0-9._-]+==' > $(CONSTRAINTS)/airflow-$(1).txt
 	rm -rf .venv-constraints
 endef

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,11 +13,17 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_segments.connection import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Its blocks make one DAG, which tests/handoff runs.
 ONE_DAG = {"handoff.md"}
+# A block in another language would go untested; "text" is what programs print.
+CHECKED = {"python", "bash", "json", "text"}
+# Blocks that Sphinx carries out when it builds the pages.
+DIRECTIVES = {"{eval-rst}", "{image}", "{figure}", "{include}", "{literalinclude}", "{toctree}"}
 BLOCKS = [
     pytest.param(
         code,
@@ -64,15 +71,42 @@ def test_shell_parses(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_have_a_language(page: Path) -> None:
+    """Every block is in a language that is checked, and every JSON block is JSON."""
+    blocks = re.findall(r"^ *```(\S*).*?\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert {language for language, _ in blocks} <= CHECKED | DIRECTIVES
+    for code in (code for language, code in blocks if language == "json"):
+        json.loads(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
     """Every relative link names a file of the project."""
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_make_targets_exist() -> None:
-    """Every `make` target the README names is one."""
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page: Path) -> None:
+    """Every `make` target a page names is one."""
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z0-9-]+)", (ROOT / "README.md").read_text()))
-    assert named
+    named = set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE))
     assert named <= targets
+
+
+def test_contributing_names_every_make_target() -> None:
+    """What `make help` lists, apart from itself."""
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    for target in re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        assert target == "help" or f"`make {target}`" in page, target
+
+
+def test_every_field_of_the_connection_is_explained() -> None:
+    """By the name the form gives it, with its name in JSON and its default."""
+    page = (ROOT / "docs" / "connection.md").read_text()
+    for name, label in ui_field_behaviour()["relabeling"].items():
+        assert f"| {label} | `{name}` |" in page
+    for name, field in EXTRA_FIELDS.items():
+        default = "" if field.default is None else f" {field.default} |\n"
+        assert re.search(rf"\| {re.escape(field.label)} \| extra `{name}` \|.*\|{default}", page), name
+    assert f"`{DEFAULT_HOST}` |" in page

@@ -202,7 +202,7 @@ class SegmentExport(_Answer):
         return self.end_time + FILE_LIFETIME if self.end_time else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values without any secret; `model_validate` reads them back."""
+        """Return the fields as plain JSON values without any secret; ``model_validate`` reads them back."""
         return {
             "export_id": self.export_id,
             "segment": self.segment.to_dict(),

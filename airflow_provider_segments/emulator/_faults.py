@@ -18,26 +18,26 @@ Target = Literal["list", "export", "status", "any"]
 class FaultKind(StrEnum):
     """The faults the emulator can play."""
 
-    LATENCY = "latency"
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
-    TOO_MANY_REQUESTS = "too_many_requests"
-    INTERNAL_ERROR = "internal_error"
-    BAD_GATEWAY = "bad_gateway"
-    UNAVAILABLE = "unavailable"
-    GATEWAY_TIMEOUT = "gateway_timeout"
-    CUT_BEFORE = "cut_before"
-    CUT_AFTER = "cut_after"
-    HALF_BODY = "half_body"
-    HTML = "html"
-    REDIRECT = "redirect"
-    SILENCE = "silence"
-    EXTRA_FIELDS = "extra_fields"
-    FAILED = "failed"
-    NEVER = "never"
-    UNKNOWN_STATUS = "unknown_status"
-    NO_FILENAME = "no_filename"
-    PRESIGNED = "presigned"
+    LATENCY = "latency"  #: The answer comes after ``seconds``.
+    UNAUTHORIZED = "unauthorized"  #: 401.
+    FORBIDDEN = "forbidden"  #: 403.
+    TOO_MANY_REQUESTS = "too_many_requests"  #: 429.
+    INTERNAL_ERROR = "internal_error"  #: 500.
+    BAD_GATEWAY = "bad_gateway"  #: 502.
+    UNAVAILABLE = "unavailable"  #: 503.
+    GATEWAY_TIMEOUT = "gateway_timeout"  #: 504.
+    CUT_BEFORE = "cut_before"  #: Nothing is carried out, and the connection is cut.
+    CUT_AFTER = "cut_after"  #: The request is carried out, and the connection cut before the answer.
+    HALF_BODY = "half_body"  #: Half of the answer comes, then the connection is cut.
+    HTML = "html"  #: A page of HTML with status 200, as from a proxy; nothing is carried out.
+    REDIRECT = "redirect"  #: 302 to another address; nothing is carried out.
+    SILENCE = "silence"  #: No answer, and nothing is carried out.
+    EXTRA_FIELDS = "extra_fields"  #: The answer has fields that the service does not document.
+    FAILED = "failed"  #: The export ends as FAILED.
+    NEVER = "never"  #: The export stays PENDING.
+    UNKNOWN_STATUS = "unknown_status"  #: Until it ends, the export is QUEUED, an undocumented word.
+    NO_FILENAME = "no_filename"  #: The export is complete, but names no file.
+    PRESIGNED = "presigned"  #: The file is named by a presigned URL.
 
 
 SUBMISSION_KINDS = frozenset(

@@ -45,8 +45,8 @@ class UserSegmentsHook(BaseHook):
     """
     Talk to the User Segments Export API from a worker.
 
-    All methods raise a child of `UserSegmentsError` when something goes wrong; what is repeated before that
-    stands in `api.pacing`.
+    All methods raise a child of `UserSegmentsError` when something goes wrong and repeating the call does not
+    help or is not allowed.
 
     :param mparticle_conn_id: the Connection.
     """
