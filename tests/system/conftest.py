@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,23 +60,39 @@ class System:
         return found
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
-    """Airflow with the example DAGs and the tests' own, the emulator with 20 segments, an empty bucket."""
-    root = tmp_path_factory.mktemp("system")
+@contextmanager
+def running_system(root: Path, s3_url: str, *, connected: bool = True, ui: bool = False) -> Iterator[System]:
+    """
+    Run Airflow with the example DAGs and the tests' own, the emulator with 20 segments, an empty bucket.
+
+    :param root: an empty folder.
+    :param s3_url: a local S3.
+    :param connected: whether Airflow has a Connection to the emulator.
+    :param ui: whether Airflow's web UI is needed.
+    """
     dags = root / "dags"
     shutil.copytree(HERE.parents[1] / "example_dags", dags)
     shutil.copytree(HERE / "dags", dags, dirs_exist_ok=True)
-    s3 = boto3.client("s3", endpoint_url=s3_url)
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+    s3 = boto3.client("s3", endpoint_url=s3_url, **keys)
     s3.create_bucket(Bucket=BUCKET)
     with Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=NEVER, access_token=TOKEN) as service:
         environment = {
-            "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
             "SEGMENT_BUCKET": BUCKET,
             "SEGMENT_ID": service.segments[0].segment_id,
             "PYTHONPATH": str(HERE.parents[1]),
             "RECORD": str(root / "record.txt"),
         }
-        with RunningAirflow(root / "home", dags, environment, parallelism=8 if AIRFLOW_3 else 1) as airflow:
+        if connected:
+            environment["AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"] = json.dumps(service.airflow_connection())
+        parallelism = 8 if AIRFLOW_3 else 1
+        with RunningAirflow(root / "home", dags, environment, parallelism=parallelism, ui=ui) as airflow:
             yield System(airflow, service, s3)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
+    """A system of the module's own."""
+    with running_system(tmp_path_factory.mktemp("system"), s3_url) as system:
+        yield system
