@@ -30,12 +30,12 @@ MANY, RUN_ID = "example_export_many_segments", "nightly"
 
 def connection_form(ui: Airflow3) -> None:
     """Take the form, filled in, with its extra fields."""
-    ui.page.set_viewport_size({"width": 1180, "height": 860})
+    ui.page.set_viewport_size({"width": 1180, "height": 1140})
     form = ui.open_form()
     form.locator("[name=connection_id]").fill("mparticle_analytics_default")
-    form.locator("[name=login]").fill("5a6646c4-ae5a-4de4-9d47-eb6f228405b2")
+    form.locator("[name=login]").fill("the-key-of-your-project")
     form.locator("[name=password]").fill("not-a-real-token-at-all")
-    form.locator("[name=description]").click()
+    form.get_by_text("Add Connection").click()
     ui.page.wait_for_timeout(500)  # the list of types fades out
     form.screenshot(path=IMAGES / "connection-form.png")
     ui.open_extras()
