@@ -8,7 +8,7 @@ CONSTRAINTS := tests/constraints
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-airflow2 check docs bench constraints clean
+.PHONY: help demo test test-airflow2 test-browser screenshots check docs bench constraints clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,13 @@ test: $(AIRFLOW3)/ready ## Run all tests on Airflow 3.3
 
 test-airflow2: $(AIRFLOW2)/ready ## Run all tests on Airflow 2.11
 	$(AIRFLOW2)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-browser: $(AIRFLOW3)/ready $(AIRFLOW2)/ready ## Click through the UI of both Airflows in Chromium
+	$(AIRFLOW3)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+	$(AIRFLOW2)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+
+screenshots: $(AIRFLOW3)/ready ## Take the pictures in docs/images anew
+	$(AIRFLOW3)/bin/python -m tests.browser.screenshots
 
 check: $(AIRFLOW3)/ready ## Lint, check types, build the wheel
 	$(AIRFLOW3)/bin/ruff check

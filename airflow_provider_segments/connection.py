@@ -91,17 +91,25 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
 }
 
 
+# Their Test button asks for port 0 when there is none, which their server refuses (apache/airflow#73298).
+_TEST_NEEDS_A_PORT = ("3.3.1", "3.3.2")
+
+
 def ui_field_behaviour() -> dict[str, Any]:
     """Return how the standard fields look, in the spelling of the hook method."""
-    return {
-        "hidden_fields": ["schema", "port"],
+    from airflow import __version__
+
+    source = "from the Project Page of mParticle Analytics"
+    behaviour: dict[str, Any] = {
+        # All of the extra has fields of its own. Airflow 3 shows it all the same.
+        "hidden_fields": ["schema", "port", "extra"],
         "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
-        "placeholders": {
-            "host": DEFAULT_HOST,
-            "login": "from the Project Page of mParticle Analytics",
-            "password": "from the Project Page of mParticle Analytics",
-        },
+        "placeholders": {"host": DEFAULT_HOST, "login": source, "password": source},
     }
+    if __version__ in _TEST_NEEDS_A_PORT:
+        behaviour["hidden_fields"].remove("port")
+        behaviour["placeholders"]["port"] = "443, for the Test button of this Airflow; else empty"
+    return behaviour
 
 
 class ConnectionLike(Protocol):
@@ -173,7 +181,14 @@ def read_settings(connection: ConnectionLike) -> Settings:
         ca_bundle=_text(extras, "ca_bundle", where),
         proxy=proxy,
         is_loopback=is_loopback,
-        unknown_extras=tuple(sorted(set(extras) - set(EXTRA_FIELDS))),
+        # The Test button of Airflow 2 sends each field a second time, under a long name.
+        unknown_extras=tuple(
+            sorted(
+                name
+                for name in set(extras) - set(EXTRA_FIELDS)
+                if not name.startswith(f"extra__{CONN_TYPE}__")
+            )
+        ),
     )
 
 

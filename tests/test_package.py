@@ -81,6 +81,8 @@ def test_metadata_is_valid() -> None:
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for module in info[kind][0]["python-modules"]:
             import_module(module)
+    for path, _, name in (link.rpartition(".") for link in info["extra-links"]):
+        getattr(import_module(path), name)()
     path, _, name = info["connection-types"][0]["hook-class-name"].rpartition(".")
     assert getattr(import_module(path), name) is UserSegmentsHook
     for path, _, name in (command.rpartition(".") for command in info["cli"]):
@@ -97,11 +99,16 @@ def test_airflow_lists_the_provider() -> None:
         check=True,
     )
     assert "mParticle" in got.stdout
-    hooks = subprocess.run(
-        [*command, "hooks", "--output", "json"], capture_output=True, text=True, check=True
-    )
-    assert "mparticle_analytics" in hooks.stdout
-    assert "mParticle Analytics" in hooks.stdout
+    for list_, words in {
+        "hooks": ("mparticle_analytics", "mParticle Analytics", "UserSegmentsHook"),
+        "behaviours": ("mparticle_analytics",),
+        "links": ("airflow_provider_segments.links.ExportedFileLink", "DocumentationLink"),
+    }.items():
+        listed = subprocess.run(
+            [*command, list_, "--output", "json"], capture_output=True, text=True, check=True
+        )
+        for word in words:
+            assert word in listed.stdout, list_
 
 
 def test_one_source_for_the_form() -> None:

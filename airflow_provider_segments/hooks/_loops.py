@@ -168,4 +168,9 @@ class Wait:
                 export.status.value[:50],
             )
         elif not export.status.is_finished:
-            self._log.info("Waiting for %s, which is %s.", export.label, export.status.value)
+            self._log.info(
+                "Waiting for %s, which is %s since %s.",
+                export.label,
+                export.status.value,
+                f"{export.start_time:%Y-%m-%d %H:%M:%S} UTC" if export.start_time else "its request",
+            )

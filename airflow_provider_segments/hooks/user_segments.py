@@ -78,6 +78,7 @@ class UserSegmentsHook(BaseHook):
                 lazy_gettext(field.label),
                 widget=BS3TextFieldWidget(),
                 description=field.description,
+                default=field.default,
                 validators=[Optional()],
             )
             for name, field in connection.EXTRA_FIELDS.items()
@@ -169,10 +170,9 @@ class UserSegmentsHook(BaseHook):
         """List the segments and say how many there are, or what is wrong."""
         try:  # somebody looks at a button: one try, no waiting
             segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
-        except NotSentError as error:
-            return False, f"Unreachable. {error}"
         except UserSegmentsError as error:
-            return False, str(error)
+            said = str(error).replace(f"Connection {self.mparticle_conn_id!r}", "The Connection")
+            return False, f"Unreachable. {said}" if isinstance(error, NotSentError) else said
         return True, f"Connected. The project has {len(segments)} segment{'' if len(segments) == 1 else 's'}."
 
     def close(self) -> None:

@@ -12,9 +12,11 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
 from airflow_provider_segments._deadline import Deadline, deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
+from airflow_provider_segments._story import tell_complete
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
+from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
 from airflow_provider_segments.operators._outlets import lineage, tell_outlets
 from airflow_provider_segments.operators._take_up import RunningExport
 
@@ -131,6 +133,7 @@ class UserSegmentExportOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
+    operator_extra_links: Sequence[Any] = (ExportedFileLink(), DocumentationLink())
     ui_color = "#cfe3f5"
 
     def __init__(
@@ -303,10 +306,5 @@ class UserSegmentExportOperator(BaseOperator):
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         result = export.result(self.output_format)
-        self.log.info(
-            "Complete: %s. The file is at %s until %s.",
-            export.label,
-            result["filename"],
-            result["expires_at"],
-        )
+        tell_complete(self.log, export, result)
         return result

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments._deadline import deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
+from airflow_provider_segments._story import tell_complete
 from airflow_provider_segments.api.errors import (
     CallError,
     ConfigurationError,
@@ -25,6 +26,7 @@ from airflow_provider_segments.api.errors import (
 )
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import airflow_errors
+from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,6 +68,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("export_id", "output_format", "mparticle_conn_id")
+    operator_extra_links = (ExportedFileLink(), DocumentationLink())
     ui_color = "#e3edd5"
 
     def __init__(
@@ -194,10 +197,5 @@ class UserSegmentExportSensor(BaseSensorOperator):
 
     def _result(self, export: SegmentExport) -> dict[str, Any]:
         result = export.ensure_complete().result(self.output_format)
-        self.log.info(
-            "Complete: %s. The file is at %s until %s.",
-            export.label,
-            result["filename"],
-            result["expires_at"],
-        )
+        tell_complete(self.log, export, result)
         return result

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
 from airflow_provider_segments.exceptions import airflow_errors
+from airflow_provider_segments.links import DocumentationLink, S3FileLink
 from airflow_provider_segments.operators._take_up import TransferUnderWay
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 
@@ -52,6 +53,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         "aws_conn_id",
         "source_aws_conn_id",
     )
+    operator_extra_links: Sequence[Any] = (S3FileLink(), DocumentationLink())
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_segments._deadline import LONGEST, ended_by, utcnow
+from airflow_provider_segments._story import tell_complete
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
@@ -122,19 +123,22 @@ class UserSegmentExportTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a worker can still finish the task
             self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)
             return False
-        self.log.info("Complete: %s. The file is at %s.", export.label, result["filename"])
+        tell_complete(self.log, export, result)
         return True
 
     def _write_xcoms(self, result: dict[str, Any]) -> None:
         # Not through TaskSuccessEvent, whose XComs Airflow 3.3 encodes twice.
         from airflow.providers.common.compat.sdk import XCom
 
+        from airflow_provider_segments.links import link_xcoms
+
         ti: Any = self.task_instance
         values = result | {"return_value": result}
-        for key in values if self.xcom_keys is None else self.xcom_keys:
+        wanted = values if self.xcom_keys is None else {key: values[key] for key in self.xcom_keys}
+        for key, value in (wanted | link_xcoms(result if wanted else {})).items():
             XCom.set(
                 key=key,
-                value=values[key],
+                value=value,
                 dag_id=ti.dag_id,
                 task_id=ti.task_id,
                 run_id=ti.run_id,

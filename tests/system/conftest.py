@@ -62,31 +62,50 @@ class System:
 
 @contextmanager
 def running_system(
-    root: Path, s3_url: str, dags: Path, segments: int | list[EmulatedSegment], **environment: str
+    root: Path,
+    s3_url: str,
+    dags: Path = HERE / "dags",
+    segments: int | list[EmulatedSegment] = 20,
+    *,
+    connected: bool = True,
+    ui: bool = False,
+    **environment: str,
 ) -> Iterator[System]:
-    """Start Airflow with the example DAGs and others, the emulator, and an empty bucket."""
+    """
+    Run Airflow with the example DAGs and others, the emulator, and an empty bucket.
+
+    :param root: an empty folder.
+    :param s3_url: a local S3.
+    :param dags: the folder of the other DAGs.
+    :param segments: the emulator's.
+    :param connected: whether Airflow has a Connection to the emulator.
+    :param ui: whether Airflow's web UI is needed.
+    :param environment: more variables.
+    """
     shutil.copytree(HERE.parents[1] / "example_dags", root / "dags")
     shutil.copytree(dags, root / "dags", dirs_exist_ok=True)
-    s3 = boto3.client("s3", endpoint_url=s3_url)
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+    s3 = boto3.client("s3", endpoint_url=s3_url, **keys)
     s3.create_bucket(Bucket=BUCKET)
     with Emulator(
         s3_endpoint_url=s3_url, segments=segments, export_seconds=NEVER, access_token=TOKEN
     ) as service:
         environment |= {
-            "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(service.airflow_connection()),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws_connection(s3_url)),
             "SEGMENT_BUCKET": BUCKET,
             "SEGMENT_ID": service.segments[0].segment_id,
             "PYTHONPATH": str(HERE.parents[1]),
             "RECORD": str(root / "record.txt"),
         }
+        if connected:
+            environment["AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"] = json.dumps(service.airflow_connection())
         parallelism = 8 if AIRFLOW_3 else 1
-        with RunningAirflow(root / "home", root / "dags", environment, parallelism) as airflow:
+        with RunningAirflow(root / "home", root / "dags", environment, parallelism, ui=ui) as airflow:
             yield System(airflow, service, s3)
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
     """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
-    with running_system(tmp_path_factory.mktemp("system"), s3_url, HERE / "dags", 20) as running:
+    with running_system(tmp_path_factory.mktemp("system"), s3_url) as running:
         yield running

@@ -58,18 +58,26 @@ class TaskState:
 
 class RunningAirflow:
     """
-    Scheduler, triggerer and, on Airflow 3, DAG processor and API server.
+    Scheduler, triggerer and, on Airflow 3, DAG processor and API server, on Airflow 2 the webserver if asked for.
 
     :param home: an empty folder; logs stay there.
     :param dags: the folder of the DAGs.
     :param environment: more environment variables, such as Connections.
     :param parallelism: tasks at a time.
+    :param ui: whether to start the web UI too; on Airflow 3 it is always there. Nobody has to log in.
     """
 
     def __init__(
-        self, home: Path, dags: Path, environment: Mapping[str, str] | None = None, parallelism: int = 4
+        self,
+        home: Path,
+        dags: Path,
+        environment: Mapping[str, str] | None = None,
+        parallelism: int = 4,
+        *,
+        ui: bool = False,
     ) -> None:
         self.home = home
+        self._webserver = ui and not AIRFLOW_3
         self.url = f"http://127.0.0.1:{free_port()}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = clean_environment() | self._settings(dags, parallelism) | dict(environment or {})
@@ -95,6 +103,11 @@ class RunningAirflow:
             "API__HOST": "127.0.0.1",
             "API__PORT": self.url.rpartition(":")[2],
             "API__WORKERS": "1",
+            "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+            "WEBSERVER__WEB_SERVER_PORT": self.url.rpartition(":")[2],
+            "WEBSERVER__WORKERS": "1",
+            "WEBSERVER__SECRET_KEY": "a-secret-for-one-throw-away-airflow",
+            "WEBSERVER__CONFIG_FILE": str(self.home / "webserver_config.py"),
             "API__SECRET_KEY": "a-secret-for-one-throw-away-airflow",
             # Each process would make one of its own.
             "API_AUTH__JWT_SECRET": "another-secret-for-one-throw-away-airflow-of-64-bytes-and-more--",
@@ -118,12 +131,13 @@ class RunningAirflow:
         return (
             ["api-server", "dag-processor", "scheduler", "triggerer"]
             if AIRFLOW_3
-            else ["scheduler", "triggerer"]
+            else ["scheduler", "triggerer", *(["webserver"] if self._webserver else [])]
         )
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "logs").mkdir(exist_ok=True)
+        (self.home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n")
         self.cli("db", "migrate")
         try:
             for component in self.components:
@@ -180,18 +194,19 @@ class RunningAirflow:
     def stop_all(self) -> None:
         """End all components."""
         for component in list(self._processes):
-            if component != "api-server":
+            if component not in ("api-server", "webserver"):
                 self.kill(component, signal.SIGTERM)
         for component in list(self._processes):
             self.kill(component, signal.SIGTERM)
 
     def _is_up(self) -> bool:
         jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
-        return {"SchedulerJob", "TriggererJob"} <= jobs and (not AIRFLOW_3 or self._answers())
+        asked = "/api/v2/version" if AIRFLOW_3 else "/health" if self._webserver else None
+        return {"SchedulerJob", "TriggererJob"} <= jobs and (asked is None or self._answers(asked))
 
-    def _answers(self) -> bool:
+    def _answers(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v2/version", timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False

@@ -15,6 +15,7 @@ from airflow.triggers.base import TaskSuccessEvent
 from airflow_provider_segments.api.errors import ExportTimeoutError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.links import link_xcoms
 from airflow_provider_segments.triggers._events import read_event
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
@@ -135,7 +136,7 @@ async def test_end_from_trigger(connected: Emulator, monkeypatch: pytest.MonkeyP
     if works:
         assert event.xcoms is None
         result = written.pop("return_value")
-        assert written == result
+        assert written == result | link_xcoms(result)
         assert result["export_id"] == export_id
     else:
         assert read_event(event.payload, export_id).status == "COMPLETE"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person meets this provider in a browser: the form, its Test button, a run, its links, its log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from airflow_provider_segments.connection import EXTRA_FIELDS
+from airflow_provider_segments.emulator import Fault, FaultKind
+from airflow_provider_segments.links import DOCUMENTATION_URL, DocumentationLink, ExportedFileLink
+from tests.system.conftest import TOKEN
+from tests.system.running_airflow import AIRFLOW_3
+
+if TYPE_CHECKING:
+    from tests.browser.pages import Airflow2, Airflow3
+    from tests.system.conftest import System
+
+pytestmark = pytest.mark.system
+
+KEY = "emulator-key"
+DAG_ID, RUN_ID, TASK_ID = "example_export_segment", "seen", "export_segment"
+
+
+def test_form(ui: Airflow2 | Airflow3) -> None:
+    """Fields have our names, the token is masked, the extra has fields with defaults and help."""
+    form = ui.open_form()
+    for label in ("Host", "API Key", "Access Token"):
+        expect(form.get_by_text(label, exact=True)).to_be_visible()
+    expect(form.locator("[name=host]")).to_have_attribute("placeholder", "query.indicative.com")
+    expect(form.locator("[name=password]")).to_have_attribute("type", "password")
+    expect(form.locator("[name=schema]:visible")).to_have_count(0)
+    ui.open_extras()
+    for name, field in EXTRA_FIELDS.items():
+        expect(form.get_by_text(field.label, exact=True)).to_be_visible()
+        expect(form.get_by_text(field.description)).to_be_visible()
+        default = "" if field.default is None else str(field.default)
+        expect(form.locator(f"[name$={name}]")).to_have_value(default)
+
+
+def test_test_button(ui: Airflow2 | Airflow3, system: System) -> None:
+    """Each failure says what is wrong, and none shows the token."""
+    service = system.service
+    ui.create("tested", service.url, KEY, "wrong-" + TOKEN)
+    assert "HTTP 401: the API key or the access token is wrong" in ui.press_test("tested")
+    ui.change_token("tested", TOKEN)
+    assert ui.press_test("tested") == "Connected. The project has 20 segments."
+    messages = []
+    for kind, words in (
+        (FaultKind.FORBIDDEN, "HTTP 403"),
+        (FaultKind.HTML, "the body is not what the service documents"),
+    ):
+        service.inject(Fault(kind))
+        messages.append(ui.press_test("tested"))
+        assert words in messages[-1]
+    service.pause("refuse")
+    try:
+        messages.append(ui.press_test("tested"))
+    finally:
+        service.resume()
+    assert messages[-1].startswith("Unreachable.")
+    assert TOKEN not in "".join(messages)
+
+
+def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
+    """Save a Connection, run an example, see it wait and end, follow its links, read its log."""
+    ui.create("mparticle_analytics_default", system.service.url, KEY, TOKEN)
+    if not AIRFLOW_3:
+        ui.save()  # type: ignore[union-attr]
+    system.airflow.trigger(DAG_ID, RUN_ID)
+    system.airflow.wait_until(
+        "the export is deferred", lambda: system.states(DAG_ID, RUN_ID, TASK_ID) == ["deferred"], 120
+    )
+    state = ui.open_task(DAG_ID, RUN_ID, TASK_ID)
+    expect(state).to_contain_text("deferred", ignore_case=True)
+    expect(ui.page.get_by_role("link", name=ExportedFileLink.name)).to_have_count(0)
+    (export_id,) = system.pending()
+    system.end_all()
+    assert system.airflow.wait_for_run(DAG_ID, RUN_ID) == "success", system.airflow.task_logs()
+    state = ui.open_task(DAG_ID, RUN_ID, TASK_ID)
+    expect(state).to_contain_text("success", ignore_case=True)
+    file = f"https://console.aws.amazon.com/s3/object/upload-bucket?prefix=path/to/{export_id}.csv"
+    for name, url in {ExportedFileLink.name: file, DocumentationLink.name: DOCUMENTATION_URL}.items():
+        expect(ui.page.get_by_role("link", name=name)).to_have_attribute("href", url)
+    ui.open_log(DAG_ID, RUN_ID, TASK_ID)
+    expect(ui.page.get_by_text(f"Complete: export {export_id}").first).to_be_visible()
+    expect(ui.page.get_by_text("Details of the export").first).to_be_visible()
+    expect(ui.page.get_by_text(f"s3_key: path/to/{export_id}.csv")).not_to_be_visible()
+    expect(ui.page.get_by_text(TOKEN)).to_have_count(0)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Extra links: right to the letter, and none where there is nothing to see."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_segments import links
+from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
+from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
+from tests.support import FakeTaskInstance
+
+
+@pytest.fixture
+def returned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The XComs that a link finds."""
+    xcoms: dict[str, Any] = {}
+
+    class Stored:
+        @staticmethod
+        def get_value(*, ti_key: Any, key: str) -> Any:
+            return xcoms.get(key)
+
+    monkeypatch.setattr(links, "XCom", Stored)
+    return xcoms
+
+
+@pytest.mark.parametrize(
+    "key", ["path/to/a.csv", "a b/c+d.csv", "a?b#c&d=e%20.csv", "ä/日本.csv", "/lead//x", "a&bucket=b"]
+)
+def test_a_key_arrives_as_it_is(key: str, returned: dict[str, Any]) -> None:
+    """Whatever a key holds, the console is asked for that key and nothing else."""
+    returned["return_value"] = {"s3_bucket": "some.bucket", "s3_key": key}
+    url = urlsplit(links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance()))  # type: ignore[arg-type]
+    assert (url.scheme, url.netloc, url.path) == (
+        "https",
+        "console.aws.amazon.com",
+        "/s3/object/some.bucket",
+    )
+    assert parse_qs(url.query, strict_parsing=True) == {"prefix": [key]}
+    assert not url.fragment
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        "text",
+        {},
+        {"s3_bucket": None, "s3_key": None},
+        {"s3_bucket": "b", "s3_key": ""},
+        {"s3_key": "k"},
+    ],
+)
+def test_no_dead_link(result: Any, returned: dict[str, Any]) -> None:
+    """Not there yet, not on S3, no XComs: no link."""
+    returned["return_value"] = result
+    assert links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
+
+
+def test_a_task_without_a_worker() -> None:
+    """What the trigger writes is what a worker writes; Airflow 2 asks when the link is clicked."""
+    result = {"s3_bucket": "b", "s3_key": "k"}
+    expected = {
+        "_link_ExportedFileLink": "https://console.aws.amazon.com/s3/object/b?prefix=k",
+        "_link_DocumentationLink": links.DOCUMENTATION_URL,
+    }
+    assert links.link_xcoms(result) == (expected if AIRFLOW_V_3_0_PLUS else {})
+
+
+def test_tasks_have_links() -> None:
+    """Operator and sensor."""
+    for task in (
+        UserSegmentExportOperator(task_id="e", segment_id="s"),
+        UserSegmentExportSensor(task_id="w", export_id="e"),
+    ):
+        found = [link.name for link in task.operator_extra_links]
+        assert found == [links.ExportedFileLink.name, links.DocumentationLink.name]
