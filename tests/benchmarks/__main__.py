@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import random
+import socket
 import ssl
 import statistics
 import subprocess
@@ -24,18 +25,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import boto3
 from rich.console import Console
 from rich.table import Table
 
 from airflow_provider_segments.api.models import SegmentExport
+from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from airflow_provider_segments.hooks import user_segments as hooks
 from airflow_provider_segments.hooks._clock import Clock
 from tests.benchmarks import end_to_end
+from tests.system.running_airflow import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+MEBIBYTE = 1024 * 1024
 WAITS, INTERVAL, SECONDS = 1000, "5", "30"
 
 
@@ -81,16 +86,7 @@ class Bench:
             },
             "DBT_CLOUD": {"conn_type": "dbt_cloud", "login": "1", "password": "token"},
         }
-        environment = os.environ | {
-            f"AIRFLOW_CONN_{name}_DEFAULT": json.dumps(fields | {"host": f"localhost:{self._port}"})
-            for name, fields in connections.items()
-        }
-        environment |= {
-            "SSL_CERT_FILE": self._ca,
-            "REQUESTS_CA_BUNDLE": self._ca,
-            "AIRFLOW_HOME": str(self._folder / "home"),
-            "NO_PROXY": "localhost",
-        }
+        environment = self._environment(connections)
         self.counts()
         done = subprocess.run(
             [
@@ -111,6 +107,64 @@ class Bench:
         )
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) | self.counts()
         return found
+
+    def transfer(self, kind: str, size: int) -> dict[str, Any]:
+        """Let one contender bring so many MiB into a local S3, which is a process of its own."""
+        port = free_port()
+        s3_url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not answers(port):
+                time.sleep(0.1)
+            keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+            s3 = boto3.client("s3", endpoint_url=s3_url, region_name="us-east-1", **keys)
+            s3.create_bucket(Bucket="bench")
+            connections = {
+                "AWS": aws_connection(s3_url),
+                "HTTP": {"conn_type": "http", "schema": "https", "host": f"localhost:{self._port}"},
+                "MPARTICLE_ANALYTICS": {
+                    "conn_type": "mparticle_analytics",
+                    "login": "k",
+                    "password": "token",
+                },
+            }
+            url = f"https://localhost:{self._port}/file-{size * MEBIBYTE}"
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.transfer", kind, url],
+                env=self._environment(connections),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert s3.head_object(Bucket="bench", Key=kind)["ContentLength"] == size * MEBIBYTE
+        finally:
+            server.kill()
+            server.wait()
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    def _environment(self, connections: dict[str, dict[str, Any]]) -> dict[str, str]:
+        found = {
+            f"AIRFLOW_CONN_{name}_DEFAULT": json.dumps({"host": f"localhost:{self._port}"} | fields)
+            for name, fields in connections.items()
+        }
+        return (
+            os.environ
+            | found
+            | {
+                "SSL_CERT_FILE": self._ca,
+                "REQUESTS_CA_BUNDLE": self._ca,
+                "AIRFLOW_HOME": str(self._folder / "home"),
+                "NO_PROXY": "localhost,127.0.0.1",
+            }
+        )
+
+
+def answers(port: int) -> bool:
+    """Return whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def waits(bench: Bench) -> Iterator[Row]:
@@ -175,6 +229,25 @@ def whole(folder: Path) -> Iterator[Row]:
         "worker starts for 50 mapped exports of 30 s: `end_from_trigger=True` against `False`",
         f"{found.starts[True]} against {found.starts[False]}",
         "50 against 100",
+    )
+
+
+def transfers(bench: Bench) -> Iterator[Row]:
+    """A file from an https address into S3, small and large, against Amazon's operator."""
+    found = {(kind, size): bench.transfer(kind, size) for size in (256, 2048) for kind in ("ours", "peer")}
+    memory = {key: run["memory"] / MEBIBYTE for key, run in found.items()}
+    rate = {key: key[1] / run["seconds"] for key, run in found.items()}
+    for size in (256, 2048):
+        yield Row(
+            f"{size} MiB streamed from https to S3: peak memory over the start",
+            f"{memory['ours', size]:.0f} MiB (`HttpToS3Operator`: {memory['peer', size]:.0f} MiB)",
+            "≤ 200 MiB",
+        )
+    ratio = rate["ours", 2048] / rate["peer", 2048]
+    yield Row(
+        "2048 MiB streamed from https to S3: throughput against `HttpToS3Operator`",
+        f"{ratio:.2f} ({rate['ours', 2048]:.0f} MiB/s against {rate['peer', 2048]:.0f} MiB/s)",
+        "≥ 1",
     )
 
 
@@ -275,7 +348,7 @@ def main() -> None:
         os.environ["AIRFLOW_HOME"] = folder
         bench = Bench(Path(folder))
         try:
-            rows = [*waits(bench), *crowd(bench), imports(), *asyncio.run(schedule())]
+            rows = [*waits(bench), *crowd(bench), *transfers(bench), imports(), *asyncio.run(schedule())]
         finally:
             bench.close()
         rows += whole(Path(folder))

@@ -24,6 +24,7 @@ OURS = json.dumps(
         "filename": None,
     }
 ).encode()
+CHUNK = bytes(1024 * 1024)
 DBT = json.dumps({"data": {"id": 1, "status": 3}}).encode()
 
 
@@ -35,7 +36,9 @@ class Service:
         self.connections: set[object] = set()
         self.waits: set[str] = set()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/file-"):
+            return await self._file(request, int(request.path.removeprefix("/file-")))
         if request.path == "/_counts":
             return web.json_response(self._counts())
         self.times.append(time.monotonic())
@@ -43,6 +46,13 @@ class Service:
         self.waits.add(request.path)
         body = OURS if request.path.startswith("/service/v1/") else DBT
         return web.Response(body=body, content_type="application/json")
+
+    async def _file(self, request: web.Request, size: int) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(size)})
+        await response.prepare(request)
+        for _ in range(size // len(CHUNK)):
+            await response.write(CHUNK)
+        return response
 
     def _counts(self) -> dict[str, Any]:
         found = {"polls": len(self.times), "connections": len(self.connections), "waits": len(self.waits)}
