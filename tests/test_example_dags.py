@@ -66,7 +66,7 @@ def test_runs(name: str, service: Emulator, s3: Any, s3_url: str) -> None:
 
     copied = [found["Key"] for found in s3.list_objects_v2(Bucket=dag_runs.BUCKET)["Contents"]]
     source = [f"path/to/{submission.export_id}.csv" for submission in service.submissions]
-    dynamic = [segment for segment in service.segments if segment.segment_type == "Dynamic"]
+    dynamic = [segment for segment in service.segments if segment.type == "Dynamic"]
     expected = {"example_export_many_segments": 4, "example_sync_changed_segments": len(dynamic)}
     assert len(copied) == expected.get(name, 1) > 0
     assert bodies(dag_runs.BUCKET, copied) == bodies("upload-bucket", source)
