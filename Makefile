@@ -6,6 +6,8 @@ AIRFLOW2 := .venv-airflow2
 BENCH := .venv-bench
 CONSTRAINTS := tests/constraints
 PYTEST_ARGS ?=
+# Most of the tests that start an Airflow wait; two processes share the files. -n 0 for one, as --pdb wants.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-airflow2 test-browser screenshots check docs bench constraints clean
@@ -17,10 +19,10 @@ demo: $(AIRFLOW3)/ready ## Run an example DAG in a real Airflow on this machine;
 	@KEEP=$(KEEP) $(AIRFLOW3)/bin/python -m tests.system.demo
 
 test: $(AIRFLOW3)/ready ## Run all tests on Airflow 3.3
-	$(AIRFLOW3)/bin/python -m pytest $(PYTEST_ARGS)
+	$(AIRFLOW3)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-airflow2: $(AIRFLOW2)/ready ## Run all tests on Airflow 2.11
-	$(AIRFLOW2)/bin/python -m pytest $(PYTEST_ARGS)
+	$(AIRFLOW2)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-browser: $(AIRFLOW3)/ready $(AIRFLOW2)/ready ## Click through the UI of both Airflows in Chromium
 	$(AIRFLOW3)/bin/python -m pytest tests/browser $(PYTEST_ARGS)

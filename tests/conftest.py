@@ -42,6 +42,11 @@ settings.load_profile("here")
 CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, so that no process ends up alone with it."""
+    items.sort(key=lambda item: "test_faults" not in item.path.name)
+
+
 @pytest.fixture(scope="session")
 def s3_url(user_segments_s3_url: str) -> str:
     """A local S3."""
