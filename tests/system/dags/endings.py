@@ -51,7 +51,7 @@ def read_from(source: Any, name: str) -> None:
 
 
 with DAG("endings", schedule=None, start_date=datetime(2026, 1, 1), catchup=False) as endings:
-    arguments: dict[str, Any] = {"segment_id": SEGMENT_ID, "defer_after": 0, "retries": 2}
+    arguments: dict[str, Any] = {"segment_id": SEGMENT_ID, "defer_after": 0, "retries": 6}
     read_from(UserSegmentExportOperator(task_id="worker", **arguments, **NOTED, **SUCCESS), "worker")
     read_from(
         UserSegmentExportOperator(task_id="trigger", end_from_trigger=True, **arguments, **NOTED), "trigger"
@@ -59,7 +59,7 @@ with DAG("endings", schedule=None, start_date=datetime(2026, 1, 1), catchup=Fals
     expanded = UserSegmentExportOperator(task_id="expanded", end_from_trigger=True, **arguments)
     count.expand(pair=expanded.output)
     UserSegmentExportOperator.partial(
-        task_id="mapped", defer_after=0, end_from_trigger=True, retries=2
+        task_id="mapped", defer_after=0, end_from_trigger=True, retries=6
     ).expand(segment_id=[SEGMENT_ID] * 3)
 
 with DAG(

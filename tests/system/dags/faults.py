@@ -41,7 +41,8 @@ def exports(dag_id: str, operator: type[UserSegmentExportOperator], **arguments:
         def segments(params: Any = None) -> list[str]:
             return [SEGMENT_ID] * int(params["count"])
 
-        defaults = {"retries": 2, "retry_delay": timedelta(seconds=1), "defer_after": 0}
+        # More than a test needs: a busy Airflow fails tries of its own accord, see docs/reliability.md.
+        defaults = {"retries": 6, "retry_delay": timedelta(seconds=1), "defer_after": 0}
         operator.partial(task_id="export", **(defaults | arguments)).expand(segment_id=segments())
     return dag
 
