@@ -51,6 +51,27 @@ def browsing(profile: str) -> Iterator[BrowserContext]:
         context.close()
 
 
+def follow(page: Page, name: str) -> str:
+    """
+    Click a link that leads to a page of its own and return what the browser asks the internet for, which is not there.
+
+    :param page: where it is.
+    :param name: what it says.
+    """
+    with (
+        page.context.expect_page() as opened,
+        page.context.expect_event("request", lambda request: request.url.startswith("https:")) as asked,
+    ):
+        page.get_by_role("link", name=name).click()
+    opened.value.close()
+    return str(asked.value.url)
+
+
+def _fill_extras(form: Locator, extras: dict[str, str]) -> None:
+    for name, value in extras.items():
+        form.locator(f"[name$={name}]").fill(value)
+
+
 class Airflow3:
     """The pages of Airflow 3."""
 
@@ -71,7 +92,7 @@ class Airflow3:
         """Show the fields of the extra, and hide the standard ones, as Airflow does."""
         self.page.get_by_role("button", name="Extra Fields", exact=True).click()
 
-    def create(self, conn_id: str, host: str, key: str, token: str) -> None:
+    def create(self, conn_id: str, host: str, key: str, token: str, **extras: str) -> None:
         """Fill in the form and save it; this Airflow tests only what is saved."""
         form = self.open_form()
         form.locator("[name=connection_id]").fill(conn_id)
@@ -80,6 +101,9 @@ class Airflow3:
         form.locator("[name=password]").fill(token)
         if form.locator("[name=port]").count():
             form.locator("[name=port]").fill("443")
+        if extras:
+            self.open_extras()
+            _fill_extras(form, extras)
         self._save(form)
 
     def change_token(self, conn_id: str, token: str) -> None:
@@ -130,11 +154,12 @@ class Airflow2:
     def open_extras(self) -> None:
         """Do nothing: all fields are in sight."""
 
-    def create(self, conn_id: str, host: str, key: str, token: str) -> None:
+    def create(self, conn_id: str, host: str, key: str, token: str, **extras: str) -> None:
         """Fill in the form; this Airflow tests what is not saved yet."""
         form = self.open_form()
         for name, value in {"conn_id": conn_id, "host": host, "login": key, "password": token}.items():
             form.locator(f"#{name}").fill(value)
+        _fill_extras(form, extras)
 
     def change_token(self, conn_id: str, token: str) -> None:
         """Change what is filled in."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 from airflow_provider_segments.connection import EXTRA_FIELDS
 from airflow_provider_segments.emulator import Fault, FaultKind
 from airflow_provider_segments.links import DOCUMENTATION_URL, DocumentationLink, ExportedFileLink
+from tests.browser.pages import follow
 from tests.system.conftest import TOKEN
 from tests.system.running_airflow import AIRFLOW_3
 
@@ -65,10 +67,14 @@ def test_test_button(ui: Airflow2 | Airflow3, system: System) -> None:
 
 
 def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
-    """Save a Connection, run an example, see it wait and end, follow its links, read its log."""
-    ui.create("mparticle_analytics_default", system.service.url, KEY, TOKEN)
+    """Save a Connection with settings, run an example, see it wait and end, follow its links, read its log."""
+    conn_id = "mparticle_analytics_default"
+    ui.create(conn_id, system.service.url, KEY, TOKEN, max_requests_per_second="50", max_retries="2")
     if not AIRFLOW_3:
         ui.save()  # type: ignore[union-attr]
+    (saved,) = json.loads(system.airflow.cli("connections", "get", conn_id, "--output", "json"))
+    extras = {name: float(value) for name, value in saved["extra_dejson"].items() if value not in (None, "")}
+    assert extras == {"request_timeout": 30, "max_retries": 2, "max_requests_per_second": 50}
     system.airflow.trigger(DAG_ID, RUN_ID)
     system.airflow.wait_until(
         "the export is deferred", lambda: system.states(DAG_ID, RUN_ID, TASK_ID) == ["deferred"], 120
@@ -86,7 +92,7 @@ def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
     expect(state).to_contain_text("success", ignore_case=True)
     file = f"https://console.aws.amazon.com/s3/object/upload-bucket?prefix=path/to/{export_id}.csv"
     for name, url in {ExportedFileLink.name: file, DocumentationLink.name: DOCUMENTATION_URL}.items():
-        expect(ui.page.get_by_role("link", name=name)).to_have_attribute("href", url)
+        assert follow(ui.page, name) == url
     ui.open_log(DAG_ID, RUN_ID, TASK_ID)
     expect(ui.page.get_by_text(f"Complete: export {export_id}").first).to_be_visible()
     expect(ui.page.get_by_text("Details of the export").first).to_be_visible()
