@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a task's log ends, the same wherever the task is finished."""
+"""What a task tells of its export in the UI: the end of its log, and a mapped task's name in the list of its kind."""
 
 from __future__ import annotations
 
@@ -8,19 +8,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
 
-__all__ = ["tell_complete"]
+__all__ = ["name_mapped_task", "tell_complete", "tell_details"]
+
+_LABEL = "user_segment_label"
+_TEMPLATE = "{{ " + _LABEL + " }}"
+# What the column in Airflow's database holds.
+_LONGEST_LABEL = 250
+
+
+def name_mapped_task(task: Any, context: Any, label: Any) -> None:
+    """
+    Show a mapped task under its segment's name where Airflow would show a number, unless it has a template for that.
+
+    Airflow renders the template from the context when the task ends or defers.
+
+    :param task: the running task.
+    :param context: its context.
+    :param label: what to show; nothing leaves it as it is.
+    """
+    map_index = getattr(context["ti"], "map_index", None)
+    is_mapped = isinstance(map_index, int) and map_index >= 0
+    if not label or not is_mapped or context.get("map_index_template") not in (None, _TEMPLATE):
+        return
+    label = str(label)[:_LONGEST_LABEL]
+    # Such a DAG would make a number of a name like "2026".
+    context[_LABEL] = repr(label) if task.dag.render_template_as_native_obj else label
+    context["map_index_template"] = _TEMPLATE
 
 
 def tell_complete(log: Any, export: SegmentExport, result: dict[str, Any]) -> None:
     """
-    Tell that an export is complete, where its file is and until when, and the rest in a block that Airflow folds.
+    Tell that an export is complete, where its file is and until when.
 
     :param log: the task's.
     :param export: the export.
-    :param result: what the task returns.
+    :param result: what it is as XComs.
     """
     log.info("Complete: %s.", export.label)
-    log.info("The file is at %s until %s.", result["filename"], result["expires_at"])
+    until = f" until {export.expires_at:%Y-%m-%d %H:%M:%S} UTC" if export.expires_at else ""
+    log.info("The file is at %s%s.", result["filename"], until)
+
+
+def tell_details(log: Any, result: dict[str, Any]) -> None:
+    """
+    Tell all of a task's result, in a block that Airflow folds.
+
+    :param log: the task's.
+    :param result: what the task returns.
+    """
     log.info("::group::Details of the export")
     for name, value in result.items():
         log.info("%s: %s", name, value)

@@ -55,12 +55,14 @@ class ExtraField:
     :param kind: JSON's name of its type.
     :param default: what holds when it is empty.
     :param description: help for whoever fills it in.
+    :param secret: whether it may hold a password, so that the form hides it.
     """
 
     label: str
     kind: Literal["integer", "number", "string"]
     default: int | float | None
     description: str
+    secret: bool = False
 
 
 EXTRA_FIELDS: dict[str, ExtraField] = {
@@ -87,6 +89,7 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
         "string",
         None,
         "URL of the HTTP proxy to go through. Empty: what the environment says (HTTPS_PROXY).",
+        secret=True,
     ),
 }
 
@@ -98,6 +101,7 @@ _TEST_NEEDS_A_PORT = ("3.3.1", "3.3.2")
 def ui_field_behaviour() -> dict[str, Any]:
     """Return how the standard fields look, in the spelling of the hook method."""
     from airflow import __version__
+    from packaging.version import Version
 
     source = "from the Project Page of mParticle Analytics"
     behaviour: dict[str, Any] = {
@@ -106,7 +110,7 @@ def ui_field_behaviour() -> dict[str, Any]:
         "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
         "placeholders": {"host": DEFAULT_HOST, "login": source, "password": source},
     }
-    if __version__ in _TEST_NEEDS_A_PORT:
+    if Version(__version__).base_version in _TEST_NEEDS_A_PORT:  # vendors add a word of their own
         behaviour["hidden_fields"].remove("port")
         behaviour["placeholders"]["port"] = "443, for the Test button of this Airflow; else empty"
     return behaviour

@@ -68,4 +68,6 @@ def _conn_field(field: connection.ExtraField) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.default is not None:
         schema["default"] = field.default
+    if field.secret:
+        schema["format"] = "password"
     return {"label": field.label, "description": field.description, "schema": schema}

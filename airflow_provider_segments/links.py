@@ -2,16 +2,19 @@
 """
 Extra links of a task: to the exported file, and to mParticle's page about exports.
 
-Airflow 3 has them written by whoever ends the task, as an XCom each; Airflow 2 asks for them when they are clicked.
+Airflow 3 has them written by whoever ends the task, as an XCom each; Airflow 2 asks for them when they are shown.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_segments._deadline import utcnow
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
@@ -28,22 +31,22 @@ __all__ = [
 DOCUMENTATION_URL = "https://docs.mparticle.com/guides/analytics/apis/user-segments-export-api"
 
 
-def s3_console_url(result: Any) -> str:
+def s3_console_url(bucket: str, key: str, domain: str = "aws.amazon.com") -> str:
     """
-    Return where AWS's console shows a task's file, or nothing if there is none on S3.
+    Return where AWS's console shows an object.
 
-    :param result: what the task returned.
+    :param bucket: its bucket.
+    :param key: its key.
+    :param domain: of the console of the part of AWS it is in.
     """
-    if not isinstance(result, dict) or not (result.get("s3_bucket") and result.get("s3_key")):
-        return ""
-    bucket, key = quote(result["s3_bucket"], safe=""), quote(result["s3_key"])
-    return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={key}"
+    return f"https://console.{domain}/s3/object/{quote(bucket, safe='')}?prefix={quote(key)}"
 
 
 class S3FileLink(BaseOperatorLink):
-    """To a task's file in AWS's console; no link before it is there, or when it is not on S3."""
+    """To a task's object in AWS's console; the task writes the address, and none for an S3 that is not AWS's."""
 
     name = "File in S3"
+    key = "s3_console_url"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """
@@ -52,13 +55,35 @@ class S3FileLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: its instance.
         """
-        return s3_console_url(XCom.get_value(ti_key=ti_key, key="return_value"))
+        return XCom.get_value(ti_key=ti_key, key=self.key) or ""
 
 
-class ExportedFileLink(S3FileLink):
-    """To the service's file, which is named with its end: Airflow 3 can't take a link back."""
+class ExportedFileLink(BaseOperatorLink):
+    """
+    To the service's file; no link before it is there, when it is gone, or when it is not on S3.
+
+    It is named with its end: Airflow 3 can't take a link back.
+    """
 
     name = "File in S3 (for 48 hours)"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """
+        Return the address, or nothing.
+
+        :param operator: the task.
+        :param ti_key: its instance.
+        """
+        return _address(XCom.get_value(ti_key=ti_key, key="return_value"))
+
+
+def _address(result: Any) -> str:
+    if not isinstance(result, dict) or not (result.get("s3_bucket") and result.get("s3_key")):
+        return ""
+    expires_at = result.get("expires_at")
+    if expires_at and datetime.fromisoformat(expires_at) <= utcnow():
+        return ""
+    return s3_console_url(result["s3_bucket"], result["s3_key"])
 
 
 class DocumentationLink(BaseOperatorLink):
@@ -85,6 +110,6 @@ def link_xcoms(result: dict[str, Any]) -> dict[str, str]:
     if not AIRFLOW_V_3_0_PLUS:
         return {}
     return {
-        ExportedFileLink().xcom_key: s3_console_url(result),
+        ExportedFileLink().xcom_key: _address(result),
         DocumentationLink().xcom_key: DOCUMENTATION_URL,
     }

@@ -142,5 +142,5 @@ class StoreOfAGoneTask:
 
 def context(store: Any = None, max_tries: int = 2) -> Any:
     """Return what a task's context has that operators use."""
-    found: dict[str, Any] = {"ti": FakeTaskInstance(max_tries)}
+    found: dict[str, Any] = {"ti": FakeTaskInstance(max_tries), "map_index_template": None}
     return found if store is None else found | {"task_state_store": store}

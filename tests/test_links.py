@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +44,22 @@ def test_a_key_arrives_as_it_is(key: str, returned: dict[str, Any]) -> None:
     )
     assert parse_qs(url.query, strict_parsing=True) == {"prefix": [key]}
     assert not url.fragment
+
+
+@pytest.mark.parametrize(("hours", "there"), [(1, True), (-1, False)])
+def test_no_link_to_what_is_gone(hours: int, there: bool, returned: dict[str, Any]) -> None:
+    """After 48 hours there is no file; Airflow 2 asks each time it shows the link."""
+    expires_at = (datetime.now(timezone.utc) + timedelta(hours=hours)).isoformat()
+    returned["return_value"] = {"s3_bucket": "b", "s3_key": "k", "expires_at": expires_at}
+    assert bool(links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance())) is there  # type: ignore[arg-type]
+
+
+def test_own_file(returned: dict[str, Any]) -> None:
+    """The address is the one the task has written; without one there is no link."""
+    link = links.S3FileLink()
+    assert link.get_link(None, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
+    returned["s3_console_url"] = "https://console.example.com"
+    assert link.get_link(None, ti_key=FakeTaskInstance()) == "https://console.example.com"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,17 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments import connection
 from airflow_provider_segments.get_provider_info import get_provider_info
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.links import DOCUMENTATION_URL
 from airflow_provider_segments.operators.user_segments import (
     UserSegmentExportOperator,
     UserSegmentsListOperator,
@@ -120,7 +121,14 @@ def test_one_source_for_the_form() -> None:
         "relabeling": behaviour["relabeling"],
         "placeholders": behaviour["placeholders"],
     }
+    assert conn_type["connection-type"] == UserSegmentsHook.conn_type
     assert list(conn_type["conn-fields"]) == list(connection.EXTRA_FIELDS)
+    for name, field in connection.EXTRA_FIELDS.items():
+        shown = conn_type["conn-fields"][name]
+        assert (shown["label"], shown["description"]) == (field.label, field.description)
+        assert shown["schema"].get("default") == field.default
+        assert shown["schema"]["type"] == [field.kind, "null"]
+        assert (shown["schema"].get("format") == "password") == field.secret
     assert conn_type["hook-name"] == UserSegmentsHook.hook_name
     # Airflow 2 reads them from the class itself only.
     assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= set(vars(UserSegmentsHook))
@@ -129,10 +137,54 @@ def test_one_source_for_the_form() -> None:
 @pytest.mark.skipif(AIRFLOW_V_3_0_PLUS, reason="later versions have stand-ins for the form's library")
 def test_form_widgets() -> None:
     """The form's extra fields on earlier versions."""
+    from wtforms import PasswordField
+
     widgets = UserSegmentsHook.get_connection_form_widgets()
-    assert {name: str(field.args[0]) for name, field in widgets.items()} == {
-        name: field.label for name, field in connection.EXTRA_FIELDS.items()
+    assert list(widgets) == list(connection.EXTRA_FIELDS)
+    for name, field in connection.EXTRA_FIELDS.items():
+        shown = widgets[name].kwargs
+        assert str(widgets[name].args[0]) == field.label
+        assert shown["description"] == field.description
+        assert shown["default"] == (None if field.default is None else str(field.default))
+        assert (widgets[name].field_class is PasswordField) == field.secret
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="earlier ones read the hook's methods")
+def test_airflow_reads_the_form() -> None:
+    """What Airflow 3's form is made of, as its API gives it."""
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = [m for m in HookMetaService.hook_meta_data() if m.connection_type == connection.CONN_TYPE]
+    assert form.hook_name == connection.HOOK_NAME
+    assert form.standard_fields is not None
+    assert form.standard_fields.url_schema is not None
+    assert form.standard_fields.url_schema.hidden
+    for name, title in connection.ui_field_behaviour()["relabeling"].items():
+        assert getattr(form.standard_fields, name).title == title
+    assert form.extra_fields is not None
+    assert {name: found["value"] for name, found in form.extra_fields.items()} == {
+        name: field.default for name, field in connection.EXTRA_FIELDS.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"), [("3.3.2", True), ("3.3.1+vendor.4", True), ("3.3.3", False), ("2.11.2", False)]
+)
+def test_port_where_the_test_button_needs_it(
+    version: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the Airflow that has the fault, whoever has packaged it."""
+    monkeypatch.setattr("airflow.__version__", version)
+    behaviour = connection.ui_field_behaviour()
+    assert ("port" not in behaviour["hidden_fields"]) == shown
+    assert ("port" in behaviour["placeholders"]) == shown
+
+
+def test_link_of_the_list_of_providers() -> None:
+    """Airflow 3 makes one up where a package names none."""
+    assert metadata("airflow-provider-segments").get_all("Project-URL") == [
+        f"Documentation, {DOCUMENTATION_URL}"
+    ]
 
 
 PUBLIC = [

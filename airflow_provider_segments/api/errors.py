@@ -234,9 +234,12 @@ _REDIRECTED = (
 )
 _NOT_FOUND = (
     RefusedError,
-    "not known to the service. Check the id, the API key's project and the Connection's Host",
+    "not known to the service. Check the Connection's Host and the API key's project, and the id if one was given",
 )
-_OTHER = (RefusedError, "the service refused the request")
+_OTHER = (
+    RefusedError,
+    "the service does not document this status. Check the Connection's Host and that no proxy answers in its place",
+)
 
 
 def refusal(what: str, status: int, body: str, retry_after: float | None = None) -> RefusedError:

@@ -59,7 +59,7 @@ def _print(
     terminal: Terminal, value: Any, rows: Sequence[Mapping[str, Any]], columns: Iterable[str], output: str
 ) -> None:
     if output == "json":
-        json.dump(value, terminal.result, indent=2, ensure_ascii=False)
+        json.dump(value, terminal.result, indent=2)
         terminal.result.write("\n")
     else:
         writer = csv.DictWriter(terminal.result, list(columns), lineterminator="\n")

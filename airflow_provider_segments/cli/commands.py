@@ -78,11 +78,16 @@ def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace
 @_command
 def list_segments(arguments: Namespace, terminal: Terminal) -> None:
     """Print the segments."""
+    found = _hook(arguments, terminal).list_segments()
     segments = [
-        segment
-        for segment in _hook(arguments, terminal).list_segments()
-        if arguments.type in (None, (segment.segment_type or "").lower())
+        segment for segment in found if arguments.type in (None, (segment.segment_type or "").lower())
     ]
+    if not segments:
+        terminal.say(
+            f"None of the project's segments is {arguments.type}."
+            if found
+            else "The project has no segments."
+        )
     show_segments(terminal, segments, arguments.output)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_segments import __version__
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, epilog=_EXIT_CODES)
     parser.set_defaults(program=program)
+    parser.add_argument("--version", action="version", version=f"airflow-provider-segments {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for command in COMMANDS:
         sub = subparsers.add_parser(

@@ -137,6 +137,7 @@ def _connect(**options: Any) -> tuple[tuple[type[Exception], ...], Any]:
         max_pool_connections=WRITERS,
         connect_timeout=5,
         retries={"total_max_attempts": 3, "mode": "standard"},
+        proxies={} if options["endpoint_url"] else None,  # a local S3 needs none of the environment's
     )
     client = boto3.session.Session().client("s3", config=config, **options)
     return (exceptions.BotoCoreError, exceptions.ClientError), client

@@ -8,8 +8,9 @@ Load it with ``pytest_plugins = ["airflow_provider_segments.emulator.pytest_plug
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import urlopen
 
 import pytest
 
@@ -58,9 +59,8 @@ def user_segments_s3(user_segments_s3_url: str, monkeypatch: pytest.MonkeyPatch)
     """Empty the local S3, point the Connection ``aws_default`` to it for this test, and return a boto3 client."""
     import boto3
 
-    no_proxy = build_opener(ProxyHandler({}))
-    no_proxy.open(f"{user_segments_s3_url}/moto-api/reset", data=b"").close()
-
+    _stay_on_this_machine(monkeypatch)
+    urlopen(f"{user_segments_s3_url}/moto-api/reset", data=b"").close()
     connection = aws_connection(user_segments_s3_url)
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     return boto3.client(
@@ -70,6 +70,14 @@ def user_segments_s3(user_segments_s3_url: str, monkeypatch: pytest.MonkeyPatch)
         aws_access_key_id=connection["login"],
         aws_secret_access_key=connection["password"],
     )
+
+
+def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep boto3 from a proxy and from an AWS profile of the developer's; a fake Connection needs neither."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))))
 
 
 @pytest.fixture

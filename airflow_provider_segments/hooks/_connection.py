@@ -42,8 +42,14 @@ def no_such_connection(conn_id: str) -> ConnectionLookupError:
 
     :param conn_id: the one asked for.
     """
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    # A shell takes no other name, though Airflow would.
+    instead = (
+        f", or set the environment variable {variable} on workers and triggerers"
+        if variable.isidentifier()
+        else ""
+    )
     return ConnectionLookupError(
         f"Connection {conn_id!r} does not exist, or Airflow could not look it up. Create it under Admin > Connections "
-        f"with the type {HOOK_NAME!r}, or set the environment variable AIRFLOW_CONN_{conn_id.upper()} on workers and "
-        "triggerers."
+        f"with the type {HOOK_NAME!r}{instead}."
     )

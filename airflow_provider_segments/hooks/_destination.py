@@ -6,9 +6,11 @@ from __future__ import annotations
 import io
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_segments.api.errors import ConfigurationError, FileTransferError
 from airflow_provider_segments.hooks._source import s3_client, s3_failures
+from airflow_provider_segments.links import s3_console_url
 
 if TYPE_CHECKING:
     from airflow_provider_segments.api.files import ExportFile
@@ -64,6 +66,18 @@ class Destination:
             self._config(None)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"transfer_config_args: {error}.") from error
+
+    @property
+    def console_url(self) -> str | None:
+        """Where AWS's console shows the object; None for an S3 that is not AWS's."""
+        from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
+
+        meta = self._client.meta
+        host = urlsplit(meta.endpoint_url).hostname or ""
+        domain = BaseAwsLink.get_aws_domain(meta.partition)
+        if not domain or not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            return None
+        return s3_console_url(self.bucket, self.key, domain)
 
     def exists(self) -> bool:
         """Return whether there is an object already."""

@@ -84,7 +84,7 @@ def give_up(kind: type[CallError], call: Call[Any], settings: Settings, error: B
             "for every request starts another one."
         )
     elif issubclass(kind, NoAnswerError):
-        said = f"{what}: sent, but no complete answer came."
+        said = f"{what}: sent, but no complete answer came. Check the network, or allow a longer Request timeout."
     else:
         said = f"{what}: the answer can't be read."
     raise kind(f"{said} ({reason})") from None  # the cause would show the URL of a proxy, with its password

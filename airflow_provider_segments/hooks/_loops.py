@@ -108,6 +108,9 @@ class Retries:
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, CallError) and pacing.reads_connection_again(error):
+            self._log.info("%s Reading the Connection once more.", error)
+            return
         self._log.warning("%s Asking again in %.1f s (failure %d).", error, self._delay, self._failures.total)
 
 

@@ -18,7 +18,11 @@ from airflow_provider_segments.api.errors import (
     CallError,
     ConfigurationError,
     ExportTimeoutError,
+    NoAnswerError,
     NotSentError,
+    RefusedError,
+    UnavailableError,
+    UnreadableError,
     UserSegmentsError,
 )
 from airflow_provider_segments.api.lookup import pick
@@ -67,19 +71,25 @@ class UserSegmentsHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's extra fields, for Airflow before 3.2."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
         from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
-        from wtforms.validators import Optional
+        from wtforms import PasswordField, StringField
+        from wtforms.validators import Optional, Regexp
 
-        kinds = {"integer": IntegerField, "number": StringField, "string": StringField}
+        # Numbers as text: Airflow 2 shows a number that is 0 as if it were not there, and saves that.
+        forms = {
+            "integer": [Regexp(r"\s*\d+\s*$", message="It has to be a whole number from 0.")],
+            "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number above 0.")],
+            "string": [],
+        }
         return {
-            name: kinds[field.kind](
+            name: (PasswordField if field.secret else StringField)(
                 lazy_gettext(field.label),
-                widget=BS3TextFieldWidget(),
+                # With its value, for Airflow 2 takes an empty field for one that somebody has emptied.
+                widget=BS3PasswordFieldWidget(hide_value=False) if field.secret else BS3TextFieldWidget(),
                 description=field.description,
-                default=field.default,
-                validators=[Optional()],
+                default=None if field.default is None else str(field.default),
+                validators=[Optional(), *forms[field.kind]],
             )
             for name, field in connection.EXTRA_FIELDS.items()
         }
@@ -172,7 +182,7 @@ class UserSegmentsHook(BaseHook):
             segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
         except UserSegmentsError as error:
             said = str(error).replace(f"Connection {self.mparticle_conn_id!r}", "The Connection")
-            return False, f"Unreachable. {said}" if isinstance(error, NotSentError) else said
+            return False, f"{_diagnosis(error)}{said}"
         return True, f"Connected. The project has {len(segments)} segment{'' if len(segments) == 1 else 's'}."
 
     def close(self) -> None:
@@ -217,6 +227,14 @@ class UserSegmentsHook(BaseHook):
             self._limit.change(settings.max_requests_per_second)
             self._transport = RequestsTransport(settings)
         return self._transport
+
+
+def _diagnosis(error: UserSegmentsError) -> str:
+    """Say in a word what the button has found, where the error's own words don't begin with it."""
+    if isinstance(error, NotSentError | NoAnswerError | UnavailableError):
+        return "Unreachable. "
+    # Another status than the service documents, or another body: somebody else answers.
+    return "Not the API. " if isinstance(error, UnreadableError) or type(error) is RefusedError else ""
 
 
 class UserSegmentsAsyncHook:

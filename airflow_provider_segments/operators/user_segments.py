@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
 from airflow_provider_segments._deadline import Deadline, deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
-from airflow_provider_segments._story import tell_complete
+from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
@@ -181,6 +181,7 @@ class UserSegmentExportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export or take up the running one, and wait for it."""
+        name_mapped_task(self, context, self.segment_name or self.segment_id)
         with airflow_errors():
             export = self._begin(context)
             if not self.wait_for_completion:
@@ -204,6 +205,7 @@ class UserSegmentExportOperator(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, and say of which export the trigger failed or timed out, which Airflow does not know."""
+        name_mapped_task(self, context, self.segment_name or self.segment_id)
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowException as error:
@@ -242,6 +244,7 @@ class UserSegmentExportOperator(BaseOperator):
             export = self._hook.request_export(segment_id, self.output_format)
             running.keep(export)
         self._export_id = export.export_id
+        name_mapped_task(self, context, export.segment.name)
         context["ti"].xcom_push(key="export_id", value=export.export_id)
         return export
 
@@ -300,7 +303,9 @@ class UserSegmentExportOperator(BaseOperator):
         )
 
     def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        name_mapped_task(self, context, export.segment.name)
         result = self._result = self._deliver(context, export.ensure_complete())
+        tell_details(self.log, result)
         tell_outlets(self, context, result)
         return result
 

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments._deadline import deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
-from airflow_provider_segments._story import tell_complete
+from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
 from airflow_provider_segments.api.errors import (
     CallError,
     ConfigurationError,
@@ -109,6 +109,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; on a worker that is held anyway, wait until the end."""
+        name_mapped_task(self, context, self.export_id)
         with airflow_errors(_INSTEAD):
             if not isinstance(self.export_id, str) or not self.export_id.strip():
                 raise ConfigurationError(f"{self.task_id}: export_id is {self.export_id!r} once rendered.")
@@ -121,14 +122,15 @@ class UserSegmentExportSensor(BaseSensorOperator):
                 export = found
             else:
                 export = self._hook.wait_for_export(self.export_id, self.timeout, self.poll_interval)
-            return PokeReturnValue(True, self._result(export))
+            return PokeReturnValue(True, self._result(context, export))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the trigger's event."""
         from airflow_provider_segments.triggers._events import read_event
 
+        name_mapped_task(self, context, self.export_id)
         with airflow_errors(_INSTEAD):
-            return self._result(read_event(event, self.export_id))
+            return self._result(context, read_event(event, self.export_id))
 
     @cached_property
     def _hook(self) -> UserSegmentsHook:
@@ -195,7 +197,9 @@ class UserSegmentExportSensor(BaseSensorOperator):
             timeout=min(timedelta(seconds=self.timeout), self.execution_timeout or timedelta.max),
         )
 
-    def _result(self, export: SegmentExport) -> dict[str, Any]:
+    def _result(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        name_mapped_task(self, context, export.segment.name)
         result = export.ensure_complete().result(self.output_format)
         tell_complete(self.log, export, result)
+        tell_details(self.log, result)
         return result

@@ -107,6 +107,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         self.log.info(
             "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
         )
+        if url := destination.console_url:
+            context["ti"].xcom_push(key=S3FileLink.key, value=url)
         return result | {
             "source_uri": result["filename"],
             "filename": destination.uri,

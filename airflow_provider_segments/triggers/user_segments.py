@@ -10,7 +10,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_segments._deadline import LONGEST, ended_by, utcnow
-from airflow_provider_segments._story import tell_complete
+from airflow_provider_segments._story import tell_complete, tell_details
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
@@ -124,6 +124,7 @@ class UserSegmentExportTrigger(BaseTrigger):
             self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)
             return False
         tell_complete(self.log, export, result)
+        tell_details(self.log, result)
         return True
 
     def _write_xcoms(self, result: dict[str, Any]) -> None:

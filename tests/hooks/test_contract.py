@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -679,7 +681,36 @@ def test_test_connection(connected: Emulator, connect: Callable[..., None]) -> N
     assert (ok, "403" in message) == (False, True)
     connected.inject(Fault(FaultKind.HTML))
     ok, message = UserSegmentsHook().test_connection()
-    assert (ok, "Host is the API's" in message) == (False, True)
+    assert (ok, message.startswith("Not the API. "), "Host is the API's" in message) == (False, True, True)
+    for kind in (FaultKind.UNAVAILABLE, FaultKind.CUT_AFTER):
+        connected.inject(Fault(kind))
+        ok, message = UserSegmentsHook().test_connection()
+        assert (ok, message.startswith("Unreachable.")) == (False, True), message
     connected.pause("refuse")
     ok, message = UserSegmentsHook().test_connection()
     assert (ok, message.startswith("Unreachable.")) == (False, True)
+
+
+@pytest.mark.parametrize("status", [302, 404, 405, 407])
+def test_test_connection_to_another_server(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a web server says that is not the service, the button says that, and to check the Host."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fields = {"conn_type": "mparticle_analytics", "login": "k", "password": "t"}
+        host = {"host": f"http://127.0.0.1:{server.server_port}"}
+        monkeypatch.setenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT", json.dumps(fields | host))
+        ok, message = UserSegmentsHook().test_connection()
+        server.shutdown()
+    assert not ok
+    assert message.startswith("Not the API. ")
+    assert f"HTTP {status}" in message
+    assert "the Connection's Host" in message

@@ -279,6 +279,16 @@ class RunningAirflow:
         )
         return [TaskState(*row) for row in rows]
 
+    def labels(self, dag_id: str, run_id: str, task_id: str) -> set[str | None]:
+        """Return what the UI calls a mapped task's instances."""
+        rows = self.query(
+            "select rendered_map_index from task_instance where dag_id = ? and run_id = ? and task_id = ?",
+            dag_id,
+            run_id,
+            task_id,
+        )
+        return {row[0] for row in rows}
+
     def wait_for_run(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
         """Wait until a DAG run has ended and return its state."""
         ended = ("success", "failed")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,8 @@ def test_export_many_segments(system: System) -> None:
     assert not [task for task in system.airflow.tasks(dag_id, run_id) if task.state == "running"]
     system.end_all()
     assert system.airflow.wait_for_run(dag_id, run_id) == "success", system.airflow.task_logs()
+    names = {s.name for s in system.service.segments if re.search(NAME_PATTERN, s.name)}
+    assert system.airflow.labels(dag_id, run_id, "export_segment") == names
     submissions = system.service.submissions[before:]
     assert len(submissions) == expected
     for submission in submissions:

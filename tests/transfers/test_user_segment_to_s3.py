@@ -431,3 +431,45 @@ def test_lineage_of_a_run(service: Emulator, s3: Any, tmp_path: Path) -> None:
         (service.url, "segments/s-1")
     ]
     assert [(data["namespace"], data["name"]) for data in complete["outputs"]] == [(f"s3://{BUCKET}", key)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "console"),
+    [
+        ({"region_name": "eu-west-1"}, "console.aws.amazon.com"),
+        ({"region_name": "cn-north-1"}, "console.amazonaws.cn"),
+        ({"region_name": "us-gov-west-1"}, "console.amazonaws-us-gov.com"),
+        ({"region_name": "us-iso-east-1"}, None),
+        ({"region_name": "us-east-1", "endpoint_url": "http://minio.example.com:9000"}, None),
+    ],
+)
+def test_console_of_the_right_part_of_aws(
+    fields: dict[str, str], console: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link leads where the object is shown; elsewhere there is none."""
+    connection = {"conn_type": "aws", "login": "a", "password": "b", "extra": fields}
+    monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps(connection))
+    found = Destination("b", "a b", "own", {}, {}).console_url
+    assert found == (console and f"https://{console}/s3/object/b?prefix=a%20b")
+
+
+@pytest.mark.usefixtures("service")
+def test_link_to_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task writes its address, and none for this local S3."""
+    where = context()
+    operator().execute(where)
+    assert set(where["ti"].pushed) == {"export_id"}
+    # An object on AWS can't be had here.
+    monkeypatch.setattr(Destination, "console_url", "https://console.example.com")
+    operator(replace=True).execute(where)
+    assert where["ti"].pushed["s3_console_url"] == "https://console.example.com"
+
+
+@pytest.mark.usefixtures("service")
+def test_log_tells_the_result_once(told: Callable[[], str]) -> None:
+    """The folded details are those of the task's result."""
+    result = operator().execute(context())
+    log = told()
+    for name, value in result.items():
+        assert log.count(f"{name}: {value}") == 1, name
+    assert log.count("::group::Details of the export") == 1
