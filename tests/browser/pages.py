@@ -113,13 +113,20 @@ class Airflow3:
         form.locator("[name=password]").fill(token)
         self._save(form)
 
+    def describe(self, conn_id: str, description: str) -> None:
+        """Edit a saved Connection's description and nothing else."""
+        self.page.goto(f"{self._url}/connections")
+        self._row(conn_id).get_by_role("button", name="Edit Connection").click()
+        form = self.page.get_by_role("dialog")
+        form.locator("[name=description]").fill(description)
+        self._save(form)
+
     def press_test(self, conn_id: str) -> str:
-        """Press Test and return the message, which this Airflow shows only when something is wrong."""
+        """Press Test and return the message."""
         with self.page.expect_response("**/connections/test") as response:
             self._row(conn_id).get_by_role("button", name="Test Connection").click()
         found: dict[str, Any] = response.value.json()
-        if not found["status"]:
-            expect(self.page.get_by_text(found["message"]).first).to_be_visible()
+        expect(self.page.get_by_text(found["message"]).first).to_be_visible()
         return str(found["message"])
 
     def open_task(self, dag_id: str, run_id: str, task_id: str) -> Locator:
@@ -164,6 +171,14 @@ class Airflow2:
     def change_token(self, conn_id: str, token: str) -> None:
         """Change what is filled in."""
         self.page.locator("#password").fill(token)
+
+    def describe(self, conn_id: str, description: str) -> None:
+        """Edit a saved Connection's description and nothing else."""
+        self.page.goto(f"{self._url}/connection/list/")
+        row = self.page.get_by_role("row").filter(has_text=conn_id)
+        row.locator("a[href*='/connection/edit/']").click()
+        self.page.locator("#description").fill(description)
+        self.save()
 
     def press_test(self, conn_id: str) -> str:
         """Press Test and return the message above the form."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from airflow_provider_segments.connection import EXTRA_FIELDS
+from airflow_provider_segments.connection import EXTRA_FIELDS, ui_field_behaviour
 from airflow_provider_segments.emulator import Fault, FaultKind
 from airflow_provider_segments.links import DOCUMENTATION_URL, DocumentationLink, ExportedFileLink
 from tests.browser.pages import follow
@@ -33,27 +33,29 @@ def test_form(ui: Airflow2 | Airflow3) -> None:
         expect(form.get_by_text(label, exact=True)).to_be_visible()
     expect(form.locator("[name=host]")).to_have_attribute("placeholder", "query.indicative.com")
     expect(form.locator("[name=password]")).to_have_attribute("type", "password")
-    expect(form.locator("[name=schema]:visible")).to_have_count(0)
+    port = form.locator("[name=port]:visible")
+    expect(port).to_have_count(0 if "port" in ui_field_behaviour()["hidden_fields"] else 1)
+    for hidden in ("schema", *(() if AIRFLOW_3 else ("extra",))):  # Airflow 3 folds the extra's JSON
+        expect(form.locator(f"[name={hidden}]:visible")).to_have_count(0)
     ui.open_extras()
     for name, field in EXTRA_FIELDS.items():
         expect(form.get_by_text(field.label, exact=True)).to_be_visible()
         expect(form.get_by_text(field.description)).to_be_visible()
         default = "" if field.default is None else str(field.default)
         expect(form.locator(f"[name$={name}]")).to_have_value(default)
+        if field.secret:
+            expect(form.locator(f"[name$={name}]")).to_have_attribute("type", "password")
 
 
 def test_test_button(ui: Airflow2 | Airflow3, system: System) -> None:
     """Each failure says what is wrong, and none shows the token."""
     service = system.service
     ui.create("tested", service.url, KEY, "wrong-" + TOKEN)
-    assert "HTTP 401: the API key or the access token is wrong" in ui.press_test("tested")
+    messages = [ui.press_test("tested")]
+    assert "HTTP 401: the API key or the access token is wrong" in messages[0]
     ui.change_token("tested", TOKEN)
     assert ui.press_test("tested") == "Connected. The project has 20 segments."
-    messages = []
-    for kind, words in (
-        (FaultKind.FORBIDDEN, "HTTP 403"),
-        (FaultKind.HTML, "the body is not what the service documents"),
-    ):
+    for kind, words in ((FaultKind.FORBIDDEN, "HTTP 403"), (FaultKind.HTML, "Not the API. ")):
         service.inject(Fault(kind))
         messages.append(ui.press_test("tested"))
         assert words in messages[-1]
@@ -66,15 +68,33 @@ def test_test_button(ui: Airflow2 | Airflow3, system: System) -> None:
     assert TOKEN not in "".join(messages)
 
 
+def test_edit(ui: Airflow2 | Airflow3, system: System) -> None:
+    """Whoever edits one field of a saved Connection keeps the others, even a 0 and a hidden one."""
+    proxy = "http://user:p-w@proxy.example.com:3128"
+    ui.create("edited", "h.example.com", KEY, TOKEN, max_retries="0", proxy=proxy)
+    if not AIRFLOW_3:
+        ui.save()  # type: ignore[union-attr]
+    expected = {"request_timeout": "30", "max_retries": "0", "proxy": proxy}
+    assert saved_extras(system, "edited") == expected
+    ui.describe("edited", "Changed")
+    assert saved_extras(system, "edited") == expected
+
+
+def saved_extras(system: System, conn_id: str) -> dict[str, str]:
+    """Return the fields of the extra that are not empty."""
+    (saved,) = json.loads(system.airflow.cli("connections", "get", conn_id, "--output", "json"))
+    assert saved["password"] == TOKEN
+    return {name: str(value) for name, value in saved["extra_dejson"].items() if value not in (None, "")}
+
+
 def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
     """Save a Connection with settings, run an example, see it wait and end, follow its links, read its log."""
     conn_id = "mparticle_analytics_default"
     ui.create(conn_id, system.service.url, KEY, TOKEN, max_requests_per_second="50", max_retries="2")
     if not AIRFLOW_3:
         ui.save()  # type: ignore[union-attr]
-    (saved,) = json.loads(system.airflow.cli("connections", "get", conn_id, "--output", "json"))
-    extras = {name: float(value) for name, value in saved["extra_dejson"].items() if value not in (None, "")}
-    assert extras == {"request_timeout": 30, "max_retries": 2, "max_requests_per_second": 50}
+    expected = {"request_timeout": "30", "max_retries": "2", "max_requests_per_second": "50"}
+    assert saved_extras(system, conn_id) == expected
     system.airflow.trigger(DAG_ID, RUN_ID)
     system.airflow.wait_until(
         "the export is deferred", lambda: system.states(DAG_ID, RUN_ID, TASK_ID) == ["deferred"], 120
