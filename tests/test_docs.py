@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -17,13 +18,23 @@ from airflow_provider_segments.connection import DEFAULT_HOST, EXTRA_FIELDS, ui_
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Its blocks make one DAG, which tests/handoff runs.
 ONE_DAG = {"handoff.md"}
 # A block in another language would go untested; "text" is what programs print.
 CHECKED = {"python", "bash", "json", "text"}
 # Blocks that Sphinx carries out when it builds the pages.
 DIRECTIVES = {"{eval-rst}", "{image}", "{figure}", "{include}", "{literalinclude}", "{toctree}"}
+
+
+def blocks(page: Path, language: str = r"\S*") -> list[tuple[str, str]]:
+    """Return a page's code blocks with their languages, also those that are indented."""
+    found = re.findall(
+        rf"^ *```({language}) *[^\n]*\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [(name, dedent(code)) for name, code in found]
+
+
 BLOCKS = [
     pytest.param(
         code,
@@ -34,9 +45,7 @@ BLOCKS = [
     )
     for page in PAGES
     if page.name not in ONE_DAG
-    for number, code in enumerate(
-        re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    )
+    for number, (_, code) in enumerate(blocks(page, "python"))
 ]
 
 
@@ -66,24 +75,31 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_shell_parses(page: Path) -> None:
     """Every shell block is shell."""
-    for code in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for _, code in blocks(page, "bash"):
         subprocess.run(["bash", "-n", "-c", code], check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_have_a_language(page: Path) -> None:
     """Every block is in a language that is checked, and every JSON block is JSON."""
-    blocks = re.findall(r"^ *```(\S*).*?\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    assert {language for language, _ in blocks} <= CHECKED | DIRECTIVES
-    for code in (code for language, code in blocks if language == "json"):
+    assert {language for language, _ in blocks(page)} <= CHECKED | DIRECTIVES
+    for _, code in blocks(page, "json"):
         json.loads(code)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
-    """Every relative link names a file of the project."""
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    """Every relative link names a file of the project and, if any, a heading in it."""
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a page's headings are called in links, as GitHub and Sphinx make it of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -99,6 +115,14 @@ def test_contributing_names_every_make_target() -> None:
     page = (ROOT / "docs" / "contributing.md").read_text()
     for target in re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE):
         assert target == "help" or f"`make {target}`" in page, target
+
+
+def test_contributing_names_what_ci_runs() -> None:
+    """Those targets, in that order."""
+    run = re.findall(r"^time make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    (named,) = re.findall(r"A change lands when `.ci/run` passes: (.*?)\. On", page, re.DOTALL)
+    assert re.findall(r"`(.+?)`", named) == run
 
 
 def test_every_field_of_the_connection_is_explained() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEST = '''
+TEST = """
 pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
 
 
@@ -23,7 +23,7 @@ def test_file(user_segments, user_segments_s3):
     export = hook.request_export(hook.list_segments()[0].segment_id)
     file = hook.wait_for_export(export.export_id).file
     assert S3Hook("aws_default").check_for_key(file.s3_key, file.s3_bucket)
-'''
+"""
 
 
 def test_proxy_and_profile_of_the_developer(tmp_path: Path) -> None:
