@@ -58,6 +58,16 @@ def mapped_grid(ui: Airflow3, system: System) -> None:
     ui.page.wait_for_timeout(1000)  # the grid moves into place
     ui.page.screenshot(path=IMAGES / "mapped-run.png")
     system.end_all()
+    assert system.airflow.wait_for_run(MANY, RUN_ID) == "success", system.airflow.task_logs()
+
+
+def log(ui: Airflow3) -> None:
+    """Take the log of one of its tasks."""
+    ui.page.set_viewport_size({"width": 1680, "height": 600})  # its lines are long
+    ui.open_log(MANY, RUN_ID, "export_segment/mapped/0")
+    expect(ui.page.get_by_text("Details of the export").first).to_be_visible()
+    ui.page.wait_for_timeout(1000)  # the grid moves into place
+    ui.page.screenshot(path=IMAGES / "log.png")
 
 
 def terminal(page: Page, command: list[str], shown: str, to: Path) -> None:
@@ -91,6 +101,7 @@ def main() -> None:
             ui = Airflow3(page, system.airflow.url)
             connection_form(ui)
             mapped_grid(ui, system)
+            log(ui)
         page.set_viewport_size({"width": 1280, "height": 800})
         terminal(page, [sys.executable, "-m", "tests.system.demo"], "make demo", IMAGES / "demo.png")
     server.stop()
