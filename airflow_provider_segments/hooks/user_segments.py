@@ -82,11 +82,14 @@ class UserSegmentsHook(BaseHook):
             "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number above 0.")],
             "string": [],
         }
+        # With its value, for Airflow 2 takes an empty field for one that somebody has emptied. The stand-in that
+        # Airflow 3.0 and 3.1 put in its place takes no argument.
+        hidden = BS3PasswordFieldWidget()
+        hidden.hide_value = False
         return {
             name: (PasswordField if field.secret else StringField)(
                 lazy_gettext(field.label),
-                # With its value, for Airflow 2 takes an empty field for one that somebody has emptied.
-                widget=BS3PasswordFieldWidget(hide_value=False) if field.secret else BS3TextFieldWidget(),
+                widget=hidden if field.secret else BS3TextFieldWidget(),
                 description=field.description,
                 default=None if field.default is None else str(field.default),
                 validators=[Optional(), *forms[field.kind]],
