@@ -20,7 +20,8 @@ def name_mapped_task(task: Any, context: Any, label: Any) -> None:
     """
     Show a mapped task under its segment's name where Airflow would show a number, unless it has a template for that.
 
-    Airflow renders the template from the context when the task ends or defers.
+    Airflow renders the template from the context when a worker has ended the task. It shows no name while a task is
+    deferred, not even an author's: 3.3 renders it at the start and loses it again when the task defers.
 
     :param task: the running task.
     :param context: its context.

@@ -79,7 +79,7 @@ class UserSegmentsHook(BaseHook):
         # Numbers as text: Airflow 2 shows a number that is 0 as if it were not there, and saves that.
         forms = {
             "integer": [Regexp(r"\s*\d+\s*$", message="It has to be a whole number from 0.")],
-            "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number above 0.")],
+            "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number.")],
             "string": [],
         }
         # With its value, for Airflow 2 takes an empty field for one that somebody has emptied. The stand-in that
