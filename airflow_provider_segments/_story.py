@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,16 +17,16 @@ _TEMPLATE = "{{ " + _LABEL + " }}"
 _LONGEST_LABEL = 250
 
 
-def name_mapped_task(task: Any, context: Any, label: Any) -> None:
+def name_mapped_task(task: Any, context: Any, label: Any, *, now: bool = False) -> None:
     """
     Show a mapped task under its segment's name where Airflow would show a number, unless it has a template for that.
 
-    Airflow renders the template from the context when a worker has ended the task. It shows no name while a task is
-    deferred, not even an author's: 3.3 renders it at the start and loses it again when the task defers.
+    Airflow renders the template from the context when a worker has ended the task, but not when it defers.
 
     :param task: the running task.
     :param context: its context.
     :param label: what to show; nothing leaves it as it is.
+    :param now: show it while the task waits, too (Airflow 3.2 and later).
     """
     map_index = getattr(context["ti"], "map_index", None)
     is_mapped = isinstance(map_index, int) and map_index >= 0
@@ -35,6 +36,18 @@ def name_mapped_task(task: Any, context: Any, label: Any) -> None:
     # Such a DAG would make a number of a name like "2026".
     context[_LABEL] = repr(label) if task.dag.render_template_as_native_obj else label
     context["map_index_template"] = _TEMPLATE
+    if now:
+        _show(label)
+
+
+def _show(label: str) -> None:
+    try:
+        from airflow.sdk.execution_time.comms import SetRenderedMapIndex
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        SUPERVISOR_COMMS.send(msg=SetRenderedMapIndex(rendered_map_index=label))
+    except Exception as error:  # noqa: BLE001 - not of Airflow's public interface: then the name comes at the end
+        logging.getLogger(__name__).debug("The name %r can't be shown yet: %s", label, error)
 
 
 def tell_complete(log: Any, export: SegmentExport, result: dict[str, Any]) -> None:

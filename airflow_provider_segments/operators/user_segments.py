@@ -244,7 +244,7 @@ class UserSegmentExportOperator(BaseOperator):
             export = self._hook.request_export(segment_id, self.output_format)
             running.keep(export)
         self._export_id = export.export_id
-        name_mapped_task(self, context, export.segment.name)
+        name_mapped_task(self, context, export.segment.name, now=True)
         context["ti"].xcom_push(key="export_id", value=export.export_id)
         return export
 

@@ -109,7 +109,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; on a worker that is held anyway, wait until the end."""
-        name_mapped_task(self, context, self.export_id)
+        name_mapped_task(self, context, self.export_id, now=True)
         with airflow_errors(_INSTEAD):
             if not isinstance(self.export_id, str) or not self.export_id.strip():
                 raise ConfigurationError(f"{self.task_id}: export_id is {self.export_id!r} once rendered.")

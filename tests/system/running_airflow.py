@@ -46,6 +46,14 @@ def free_port() -> int:
         return port
 
 
+SERVERS = ("api-server", "webserver")
+
+
+def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
+
+
 @dataclass(frozen=True)
 class TaskState:
     """One task instance, as the scheduler sees it."""
@@ -179,8 +187,7 @@ class RunningAirflow:
     def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a component with all its children."""
         process = self._processes.pop(component)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
+        _signal(process, how)
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -192,11 +199,11 @@ class RunningAirflow:
         self._processes.pop(component).wait(timeout=seconds)
 
     def stop_all(self) -> None:
-        """End all components."""
-        for component in list(self._processes):
-            if component not in ("api-server", "webserver"):
-                self.kill(component, signal.SIGTERM)
-        for component in list(self._processes):
+        """End all components, at once; the server last, for the others tell it that they end."""
+        for component, process in self._processes.items():
+            if component not in SERVERS:
+                _signal(process, signal.SIGTERM)
+        for component in sorted(self._processes, key=lambda component: component in SERVERS):
             self.kill(component, signal.SIGTERM)
 
     def _is_up(self) -> bool:
