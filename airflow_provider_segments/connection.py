@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The Connection: what its form shows, and the settings that are read from it.
-
-Both transports get their settings here, and every Airflow version its form: 3.2 and later from the provider
-metadata, earlier ones from the hook class. Light to import, for the metadata is read at each start.
-"""
+"""The Connection, and the settings that both transports read from it. What its form shows stands in `form`."""
 
 from __future__ import annotations
 
@@ -13,25 +8,21 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.form import DEFAULT_HOST, EXTRA_FIELDS
 
 __all__ = [
     "API_PATH",
     "CONN_NAME_ATTR",
     "CONN_TYPE",
     "DEFAULT_CONN_ID",
-    "DEFAULT_HOST",
-    "DEFAULT_RETRIES",
-    "EXTRA_FIELDS",
     "HOOK_NAME",
-    "ExtraField",
     "Settings",
     "is_loopback_host",
     "read_settings",
-    "ui_field_behaviour",
 ]
 
 CONN_TYPE = "mparticle_analytics"
@@ -39,81 +30,7 @@ CONN_NAME_ATTR = "mparticle_conn_id"
 DEFAULT_CONN_ID = "mparticle_analytics_default"
 HOOK_NAME = "mParticle Analytics"
 
-DEFAULT_RETRIES = 5
-
-#: mParticle's page uses this host in its examples, and query.indicative.mparticle.com in one.
-DEFAULT_HOST = "query.indicative.com"
 API_PATH = "/service/v1/segments"
-
-
-@dataclass(frozen=True)
-class ExtraField:
-    """
-    A field of the form that is kept in the Connection's extra.
-
-    :param label: what the form calls it.
-    :param kind: JSON's name of its type.
-    :param default: what holds when it is empty.
-    :param description: help for whoever fills it in.
-    :param secret: whether it may hold a password, so that the form hides it.
-    """
-
-    label: str
-    kind: Literal["integer", "number", "string"]
-    default: int | float | None
-    description: str
-    secret: bool = False
-
-
-EXTRA_FIELDS: dict[str, ExtraField] = {
-    "request_timeout": ExtraField(
-        "Request timeout (s)", "number", 30, "Seconds one request to the service may take. Default: 30."
-    ),
-    "max_retries": ExtraField(
-        "Retries",
-        "integer",
-        DEFAULT_RETRIES,
-        "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
-    ),
-    "max_requests_per_second": ExtraField(
-        "Rate limit", "number", None, "Requests a second that one process may send. Empty: no limit."
-    ),
-    "ca_bundle": ExtraField(
-        "CA bundle",
-        "string",
-        None,
-        "Path of a PEM file with the CA certificates to trust, on workers and triggerers.",
-    ),
-    "proxy": ExtraField(
-        "Proxy",
-        "string",
-        None,
-        "URL of the HTTP proxy to go through. Empty: what the environment says (HTTPS_PROXY).",
-        secret=True,
-    ),
-}
-
-
-# Their Test button asks for port 0 when there is none, which their server refuses (apache/airflow#73298).
-_TEST_NEEDS_A_PORT = ("3.3.1", "3.3.2")
-
-
-def ui_field_behaviour() -> dict[str, Any]:
-    """Return how the standard fields look, in the spelling of the hook method."""
-    from airflow import __version__
-    from packaging.version import Version
-
-    source = "from the Project Page of mParticle Analytics"
-    behaviour: dict[str, Any] = {
-        # All of the extra has fields of its own. Airflow 3 shows it all the same.
-        "hidden_fields": ["schema", "port", "extra"],
-        "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
-        "placeholders": {"host": DEFAULT_HOST, "login": source, "password": source},
-    }
-    if Version(__version__).base_version in _TEST_NEEDS_A_PORT:  # vendors add a word of their own
-        behaviour["hidden_fields"].remove("port")
-        behaviour["placeholders"]["port"] = "443, for the Test button of this Airflow; else empty"
-    return behaviour
 
 
 class ConnectionLike(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_segments import connection
+from airflow_provider_segments import connection, form
 
 __all__ = ["get_provider_info"]
 
@@ -15,7 +15,7 @@ _PACKAGE = "airflow_provider_segments"
 
 def get_provider_info() -> dict[str, Any]:
     """Return what Airflow's ``provider_info`` schema asks for."""
-    behaviour = connection.ui_field_behaviour()
+    behaviour = form.ui_field_behaviour()
     return {
         "package-name": "airflow-provider-segments",
         "name": "mParticle Analytics User Segments",
@@ -43,7 +43,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",
                 "connection-type": connection.CONN_TYPE,
                 "hook-name": connection.HOOK_NAME,
-                "conn-fields": {name: _conn_field(field) for name, field in connection.EXTRA_FIELDS.items()},
+                "conn-fields": form.conn_fields(),
                 "ui-field-behaviour": {
                     "hidden-fields": behaviour["hidden_fields"],
                     "relabeling": behaviour["relabeling"],
@@ -62,12 +62,3 @@ def get_provider_info() -> dict[str, Any]:
 def _modules(kind: str, *names: str) -> list[dict[str, Any]]:
     modules = [f"{_PACKAGE}.{kind}.{name}" for name in names or ["user_segments"]]
     return [{"integration-name": _INTEGRATION, "python-modules": modules}]
-
-
-def _conn_field(field: connection.ExtraField) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": [field.kind, "null"]}
-    if field.default is not None:
-        schema["default"] = field.default
-    if field.secret:
-        schema["format"] = "password"
-    return {"label": field.label, "description": field.description, "schema": schema}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_segments import connection
+from airflow_provider_segments import connection, form
 from airflow_provider_segments.get_provider_info import get_provider_info
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 from airflow_provider_segments.links import DOCUMENTATION_URL
@@ -122,8 +122,8 @@ def test_one_source_for_the_form() -> None:
         "placeholders": behaviour["placeholders"],
     }
     assert conn_type["connection-type"] == UserSegmentsHook.conn_type
-    assert list(conn_type["conn-fields"]) == list(connection.EXTRA_FIELDS)
-    for name, field in connection.EXTRA_FIELDS.items():
+    assert list(conn_type["conn-fields"]) == list(form.EXTRA_FIELDS)
+    for name, field in form.EXTRA_FIELDS.items():
         shown = conn_type["conn-fields"][name]
         assert (shown["label"], shown["description"]) == (field.label, field.description)
         assert shown["schema"].get("default") == field.default
@@ -140,8 +140,8 @@ def test_form_widgets() -> None:
     from wtforms import PasswordField
 
     widgets = UserSegmentsHook.get_connection_form_widgets()
-    assert list(widgets) == list(connection.EXTRA_FIELDS)
-    for name, field in connection.EXTRA_FIELDS.items():
+    assert list(widgets) == list(form.EXTRA_FIELDS)
+    for name, field in form.EXTRA_FIELDS.items():
         shown = widgets[name].kwargs
         assert str(widgets[name].args[0]) == field.label
         assert shown["description"] == field.description
@@ -154,16 +154,16 @@ def test_airflow_reads_the_form() -> None:
     """What Airflow 3's form is made of, as its API gives it."""
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
-    (form,) = [m for m in HookMetaService.hook_meta_data() if m.connection_type == connection.CONN_TYPE]
-    assert form.hook_name == connection.HOOK_NAME
-    assert form.standard_fields is not None
-    assert form.standard_fields.url_schema is not None
-    assert form.standard_fields.url_schema.hidden
-    for name, title in connection.ui_field_behaviour()["relabeling"].items():
-        assert getattr(form.standard_fields, name).title == title
-    assert form.extra_fields is not None
-    assert {name: found["value"] for name, found in form.extra_fields.items()} == {
-        name: field.default for name, field in connection.EXTRA_FIELDS.items()
+    (read,) = [m for m in HookMetaService.hook_meta_data() if m.connection_type == connection.CONN_TYPE]
+    assert read.hook_name == connection.HOOK_NAME
+    assert read.standard_fields is not None
+    assert read.standard_fields.url_schema is not None
+    assert read.standard_fields.url_schema.hidden
+    for name, title in form.ui_field_behaviour()["relabeling"].items():
+        assert getattr(read.standard_fields, name).title == title
+    assert read.extra_fields is not None
+    assert {name: found["value"] for name, found in read.extra_fields.items()} == {
+        name: field.default for name, field in form.EXTRA_FIELDS.items()
     }
 
 
@@ -175,7 +175,7 @@ def test_port_where_the_test_button_needs_it(
 ) -> None:
     """In the Airflow that has the fault, whoever has packaged it."""
     monkeypatch.setattr("airflow.__version__", version)
-    behaviour = connection.ui_field_behaviour()
+    behaviour = form.ui_field_behaviour()
     assert ("port" not in behaviour["hidden_fields"]) == shown
     assert ("port" in behaviour["placeholders"]) == shown
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import mask_secret
 
 from airflow_provider_segments.api.errors import ConnectionLookupError
-from airflow_provider_segments.connection import EXTRA_FIELDS, HOOK_NAME, Settings, read_settings
+from airflow_provider_segments.connection import HOOK_NAME, Settings, read_settings
+from airflow_provider_segments.form import EXTRA_FIELDS
 
 if TYPE_CHECKING:
     from airflow_provider_segments.connection import ConnectionLike

@@ -21,7 +21,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_segments.api.calls import Call, read_reply
 from airflow_provider_segments.api.errors import CallError, TooManyRequestsError
 from airflow_provider_segments.api.pacing import RateLimit, SharedPause, reads_connection_again
-from airflow_provider_segments.connection import DEFAULT_RETRIES
+from airflow_provider_segments.form import DEFAULT_RETRIES
 from airflow_provider_segments.hooks._aiohttp import AiohttpTransport
 from airflow_provider_segments.hooks._connection import no_such_connection, settings_of
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from tenacity import AsyncRetrying, Retrying
 
-from airflow_provider_segments import connection
+from airflow_provider_segments import connection, form
 from airflow_provider_segments._deadline import in_seconds
 from airflow_provider_segments.api import calls, pacing
 from airflow_provider_segments.api.errors import (
@@ -71,36 +71,12 @@ class UserSegmentsHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's extra fields, for Airflow before 3.2."""
-        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import PasswordField, StringField
-        from wtforms.validators import Optional, Regexp
-
-        # Numbers as text: Airflow 2 shows a number that is 0 as if it were not there, and saves that.
-        forms = {
-            "integer": [Regexp(r"\s*\d+\s*$", message="It has to be a whole number from 0.")],
-            "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number.")],
-            "string": [],
-        }
-        # With its value, for Airflow 2 takes an empty field for one that somebody has emptied. The stand-in that
-        # Airflow 3.0 and 3.1 put in its place takes no argument.
-        hidden = BS3PasswordFieldWidget()
-        hidden.hide_value = False
-        return {
-            name: (PasswordField if field.secret else StringField)(
-                lazy_gettext(field.label),
-                widget=hidden if field.secret else BS3TextFieldWidget(),
-                description=field.description,
-                default=None if field.default is None else str(field.default),
-                validators=[Optional(), *forms[field.kind]],
-            )
-            for name, field in connection.EXTRA_FIELDS.items()
-        }
+        return form.widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the form's standard fields look, for Airflow before 3.2."""
-        return connection.ui_field_behaviour()
+        return form.ui_field_behaviour()
 
     @property
     def settings(self) -> Settings:
@@ -199,7 +175,7 @@ class UserSegmentsHook(BaseHook):
     ) -> T:
         def of_a_worker() -> pacing.Patience:
             known = self._transport and self._transport.settings
-            return pacing.worker_patience(known.max_retries if known else connection.DEFAULT_RETRIES)
+            return pacing.worker_patience(known.max_retries if known else form.DEFAULT_RETRIES)
 
         retries = Retries(call, lambda: patience or of_a_worker(), deadline, self._clock, self.log)
         loop = Retrying(sleep=self._clock.sleep, **retries.for_tenacity())

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the Connection's form shows: one description, for every Airflow.
+
+3.2 and later read it from the provider metadata, earlier ones from the hook class. Light to import, for the metadata
+is read at each start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_RETRIES",
+    "EXTRA_FIELDS",
+    "ExtraField",
+    "conn_fields",
+    "ui_field_behaviour",
+    "widgets",
+]
+
+DEFAULT_RETRIES = 5
+
+#: mParticle's page uses this host in its examples, and query.indicative.mparticle.com in one.
+DEFAULT_HOST = "query.indicative.com"
+
+
+@dataclass(frozen=True)
+class ExtraField:
+    """
+    A field of the form that is kept in the Connection's extra.
+
+    :param label: what the form calls it.
+    :param kind: JSON's name of its type.
+    :param default: what holds when it is empty.
+    :param description: help for whoever fills it in.
+    :param secret: whether it may hold a password, so that the form hides it.
+    """
+
+    label: str
+    kind: Literal["integer", "number", "string"]
+    default: int | float | None
+    description: str
+    secret: bool = False
+
+
+EXTRA_FIELDS: dict[str, ExtraField] = {
+    "request_timeout": ExtraField(
+        "Request timeout (s)", "number", 30, "Seconds one request to the service may take. Default: 30."
+    ),
+    "max_retries": ExtraField(
+        "Retries",
+        "integer",
+        DEFAULT_RETRIES,
+        "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
+    ),
+    "max_requests_per_second": ExtraField(
+        "Rate limit", "number", None, "Requests a second that one process may send. Empty: no limit."
+    ),
+    "ca_bundle": ExtraField(
+        "CA bundle",
+        "string",
+        None,
+        "Path of a PEM file with the CA certificates to trust, on workers and triggerers.",
+    ),
+    "proxy": ExtraField(
+        "Proxy",
+        "string",
+        None,
+        "URL of the HTTP proxy to go through. Empty: what the environment says (HTTPS_PROXY).",
+        secret=True,
+    ),
+}
+
+
+# Their Test button asks for port 0 when there is none, which their server refuses (apache/airflow#73298).
+_TEST_NEEDS_A_PORT = ("3.3.1", "3.3.2")
+
+
+def ui_field_behaviour() -> dict[str, Any]:
+    """Return how the standard fields look, in the spelling of the hook method."""
+    from airflow import __version__
+    from packaging.version import Version
+
+    source = "from the Project Page of mParticle Analytics"
+    behaviour: dict[str, Any] = {
+        # All of the extra has fields of its own. Airflow 3 shows it all the same.
+        "hidden_fields": ["schema", "port", "extra"],
+        "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
+        "placeholders": {"host": DEFAULT_HOST, "login": source, "password": source},
+    }
+    if Version(__version__).base_version in _TEST_NEEDS_A_PORT:  # vendors add a word of their own
+        behaviour["hidden_fields"].remove("port")
+        behaviour["placeholders"]["port"] = "443, for the Test button of this Airflow; else empty"
+    return behaviour
+
+
+def conn_fields() -> dict[str, dict[str, Any]]:
+    """Return the extra fields as the provider metadata has them."""
+    return {name: _conn_field(field) for name, field in EXTRA_FIELDS.items()}
+
+
+def _conn_field(field: ExtraField) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": [field.kind, "null"]}
+    if field.default is not None:
+        schema["default"] = field.default
+    if field.secret:
+        schema["format"] = "password"
+    return {"label": field.label, "description": field.description, "schema": schema}
+
+
+def widgets() -> dict[str, Any]:
+    """Return the extra fields as the hook's method has them."""
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from flask_babel import lazy_gettext
+    from wtforms import PasswordField, StringField
+    from wtforms.validators import Optional, Regexp
+
+    # Numbers as text: Airflow 2 shows a number that is 0 as if it were not there, and saves that.
+    forms = {
+        "integer": [Regexp(r"\s*\d+\s*$", message="It has to be a whole number from 0.")],
+        "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number.")],
+        "string": [],
+    }
+    # With its value, for Airflow 2 takes an empty field for one that somebody has emptied. The stand-in that
+    # Airflow 3.0 and 3.1 put in its place takes no argument.
+    hidden = BS3PasswordFieldWidget()
+    hidden.hide_value = False
+    return {
+        name: (PasswordField if field.secret else StringField)(
+            lazy_gettext(field.label),
+            widget=hidden if field.secret else BS3TextFieldWidget(),
+            description=field.description,
+            default=None if field.default is None else str(field.default),
+            validators=[Optional(), *forms[field.kind]],
+        )
+        for name, field in EXTRA_FIELDS.items()
+    }
