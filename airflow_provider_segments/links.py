@@ -2,7 +2,8 @@
 """
 Extra links of a task: to the exported file, and to mParticle's page about exports.
 
-Airflow 3 has them written by whoever ends the task, as an XCom each; Airflow 2 asks for them when they are shown.
+Airflow 3 asks the task itself for them when it defers and when it ends, and keeps them; Airflow 2 asks when they are
+shown, for which the task's XComs are read.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def s3_console_url(bucket: str, key: str, domain: str = "aws.amazon.com") -> str
 
 
 class S3FileLink(BaseOperatorLink):
-    """To a task's object in AWS's console; the task writes the address, and none for an S3 that is not AWS's."""
+    """To a task's object in AWS's console; the task knows the address, and none for an S3 that is not AWS's."""
 
     name = "File in S3"
     key = "s3_console_url"
@@ -55,7 +56,7 @@ class S3FileLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: its instance.
         """
-        return XCom.get_value(ti_key=ti_key, key=self.key) or ""
+        return _known(operator, ti_key, self.key) or ""
 
 
 class ExportedFileLink(BaseOperatorLink):
@@ -74,7 +75,14 @@ class ExportedFileLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: its instance.
         """
-        return _address(XCom.get_value(ti_key=ti_key, key="return_value"))
+        return _address(_known(operator, ti_key, "return_value"))
+
+
+def _known(operator: Any, ti_key: TaskInstanceKey, key: str) -> Any:
+    """Return what a task has told, without asking Airflow 3 for an XCom: one that is not there, it logs as an error."""
+    if AIRFLOW_V_3_0_PLUS:
+        return getattr(operator, "_told", {}).get(key)
+    return XCom.get_value(ti_key=ti_key, key=key)
 
 
 def _address(result: Any) -> str:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -13,21 +14,28 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_segments import links
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
-from tests.support import FakeTaskInstance
+from tests.support import FakeTaskInstance, context
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.emulator import Emulator
+
+TASK = SimpleNamespace(_told={})
 
 
 @pytest.fixture
 def returned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The XComs that a link finds."""
-    xcoms: dict[str, Any] = {}
+    """What a task has told: Airflow 3 asks the task itself, Airflow 2 its XComs."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(TASK, "_told", told)
 
     class Stored:
         @staticmethod
         def get_value(*, ti_key: Any, key: str) -> Any:
-            return xcoms.get(key)
+            assert not AIRFLOW_V_3_0_PLUS, "it would log an error for one that is not there"
+            return told.get(key)
 
     monkeypatch.setattr(links, "XCom", Stored)
-    return xcoms
+    return told
 
 
 @pytest.mark.parametrize(
@@ -36,7 +44,7 @@ def returned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_key_arrives_as_it_is(key: str, returned: dict[str, Any]) -> None:
     """Whatever a key holds, the console is asked for that key and nothing else."""
     returned["return_value"] = {"s3_bucket": "some.bucket", "s3_key": key}
-    url = urlsplit(links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance()))  # type: ignore[arg-type]
+    url = urlsplit(links.ExportedFileLink().get_link(TASK, ti_key=FakeTaskInstance()))  # type: ignore[arg-type]
     assert (url.scheme, url.netloc, url.path) == (
         "https",
         "console.aws.amazon.com",
@@ -51,15 +59,15 @@ def test_no_link_to_what_is_gone(hours: int, there: bool, returned: dict[str, An
     """After 48 hours there is no file; Airflow 2 asks each time it shows the link."""
     expires_at = (datetime.now(timezone.utc) + timedelta(hours=hours)).isoformat()
     returned["return_value"] = {"s3_bucket": "b", "s3_key": "k", "expires_at": expires_at}
-    assert bool(links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance())) is there  # type: ignore[arg-type]
+    assert bool(links.ExportedFileLink().get_link(TASK, ti_key=FakeTaskInstance())) is there  # type: ignore[arg-type]
 
 
 def test_own_file(returned: dict[str, Any]) -> None:
     """The address is the one the task has written; without one there is no link."""
     link = links.S3FileLink()
-    assert link.get_link(None, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
+    assert link.get_link(TASK, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
     returned["s3_console_url"] = "https://console.example.com"
-    assert link.get_link(None, ti_key=FakeTaskInstance()) == "https://console.example.com"  # type: ignore[arg-type]
+    assert link.get_link(TASK, ti_key=FakeTaskInstance()) == "https://console.example.com"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,7 @@ def test_own_file(returned: dict[str, Any]) -> None:
 def test_no_dead_link(result: Any, returned: dict[str, Any]) -> None:
     """Not there yet, not on S3, no XComs: no link."""
     returned["return_value"] = result
-    assert links.ExportedFileLink().get_link(None, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
+    assert links.ExportedFileLink().get_link(TASK, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
 
 
 def test_a_task_without_a_worker() -> None:
@@ -87,6 +95,18 @@ def test_a_task_without_a_worker() -> None:
         "_link_DocumentationLink": links.DOCUMENTATION_URL,
     }
     assert links.link_xcoms(result) == (expected if AIRFLOW_V_3_0_PLUS else {})
+
+
+def test_a_task_tells(connected: Emulator) -> None:
+    """Operator and sensor, once they have ended, and not before."""
+    segment_id = connected.segments[0].segment_id
+    export = UserSegmentExportOperator(task_id="e", segment_id=segment_id)
+    assert not export._told
+    result = export.execute(context())
+    sensor = UserSegmentExportSensor(task_id="w", export_id=result["export_id"])
+    assert not sensor._told
+    sensor.poke(context())
+    assert export._told == sensor._told == {"return_value": result}
 
 
 def test_tasks_have_links() -> None:

@@ -177,7 +177,8 @@ class UserSegmentExportOperator(BaseOperator):
         self.end_from_trigger = end_from_trigger
         refuse_end_from_trigger(self)
         self._export_id: str | None = None
-        self._result: dict[str, Any] | None = None
+        # What the links show, by the keys of the XComs.
+        self._told: dict[str, Any] = {}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export or take up the running one, and wait for it."""
@@ -227,7 +228,8 @@ class UserSegmentExportOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Tell OpenLineage, if it is installed, of the segment and of the object its users went to."""
-        return self._result and lineage(self._hook.service_url, self._result)
+        result = self._told.get("return_value")
+        return result and lineage(self._hook.service_url, result)
 
     @cached_property
     def _hook(self) -> UserSegmentsHook:
@@ -304,7 +306,7 @@ class UserSegmentExportOperator(BaseOperator):
 
     def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         name_mapped_task(self, context, export.segment.name)
-        result = self._result = self._deliver(context, export.ensure_complete())
+        result = self._told["return_value"] = self._deliver(context, export.ensure_complete())
         tell_details(self.log, result)
         tell_outlets(self, context, result)
         return result

@@ -102,6 +102,8 @@ class UserSegmentExportSensor(BaseSensorOperator):
             None if poke_interval is None else in_seconds(f"{self.task_id}: poke_interval", poke_interval)
         )
         self._longer_pause = 0.0
+        # What the links show, by the keys of the XComs.
+        self._told: dict[str, Any] = {}
         self.end_from_trigger = end_from_trigger
         refuse_end_from_trigger(self)
         if start_from_trigger:
@@ -199,7 +201,7 @@ class UserSegmentExportSensor(BaseSensorOperator):
 
     def _result(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         name_mapped_task(self, context, export.segment.name)
-        result = export.ensure_complete().result(self.output_format)
+        result = self._told["return_value"] = export.ensure_complete().result(self.output_format)
         tell_complete(self.log, export, result)
         tell_details(self.log, result)
         return result

@@ -108,7 +108,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
         )
         if url := destination.console_url:
-            context["ti"].xcom_push(key=S3FileLink.key, value=url)
+            self._told[S3FileLink.key] = url
+            context["ti"].xcom_push(key=S3FileLink.key, value=url)  # for Airflow 2
         return result | {
             "source_uri": result["filename"],
             "filename": destination.uri,

@@ -461,8 +461,10 @@ def test_link_to_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(where["ti"].pushed) == {"export_id"}
     # An object on AWS can't be had here.
     monkeypatch.setattr(Destination, "console_url", "https://console.example.com")
-    operator(replace=True).execute(where)
+    made = operator(replace=True)
+    made.execute(where)
     assert where["ti"].pushed["s3_console_url"] == "https://console.example.com"
+    assert made._told["s3_console_url"] == "https://console.example.com"
 
 
 @pytest.mark.usefixtures("service")
