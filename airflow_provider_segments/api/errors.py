@@ -62,6 +62,7 @@ __all__ = [
     "UnavailableError",
     "UnreadableError",
     "UserSegmentsError",
+    "diagnosis",
     "excerpt",
     "refusal",
 ]
@@ -265,6 +266,18 @@ def _kind_of(status: int) -> tuple[type[RefusedError], str]:
         return _NOT_FOUND
     # Other 5xx are undocumented: as careful with them as with the one that opens tickets.
     return _REFUSALS.get(500 if status > 500 else status, _OTHER)
+
+
+def diagnosis(error: UserSegmentsError) -> str:
+    """
+    Say in a word what a first call has found, where the error's own words don't begin with it.
+
+    :param error: what it failed with.
+    """
+    if isinstance(error, NotSentError | NoAnswerError | UnavailableError):
+        return "Unreachable. "
+    # Another status than the service documents, or another body: somebody else answers.
+    return "Not the API. " if isinstance(error, UnreadableError) or type(error) is RefusedError else ""
 
 
 def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:

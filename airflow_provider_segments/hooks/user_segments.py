@@ -18,12 +18,8 @@ from airflow_provider_segments.api.errors import (
     CallError,
     ConfigurationError,
     ExportTimeoutError,
-    NoAnswerError,
-    NotSentError,
-    RefusedError,
-    UnavailableError,
-    UnreadableError,
     UserSegmentsError,
+    diagnosis,
 )
 from airflow_provider_segments.api.lookup import pick
 from airflow_provider_segments.hooks._clock import Clock
@@ -161,7 +157,7 @@ class UserSegmentsHook(BaseHook):
             segments = self._perform(calls.list_segments(), pacing.worker_patience(max_retries=0))
         except UserSegmentsError as error:
             said = str(error).replace(f"Connection {self.mparticle_conn_id!r}", "The Connection")
-            return False, f"{_diagnosis(error)}{said}"
+            return False, f"{diagnosis(error)}{said}"
         return True, f"Connected. The project has {len(segments)} segment{'' if len(segments) == 1 else 's'}."
 
     def close(self) -> None:
@@ -206,14 +202,6 @@ class UserSegmentsHook(BaseHook):
             self._limit.change(settings.max_requests_per_second)
             self._transport = RequestsTransport(settings)
         return self._transport
-
-
-def _diagnosis(error: UserSegmentsError) -> str:
-    """Say in a word what the button has found, where the error's own words don't begin with it."""
-    if isinstance(error, NotSentError | NoAnswerError | UnavailableError):
-        return "Unreachable. "
-    # Another status than the service documents, or another body: somebody else answers.
-    return "Not the API. " if isinstance(error, UnreadableError) or type(error) is RefusedError else ""
 
 
 class UserSegmentsAsyncHook:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
 from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
 from airflow_provider_segments.exceptions import airflow_errors
 from airflow_provider_segments.links import DocumentationLink, S3FileLink
@@ -109,7 +111,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         )
         if url := destination.console_url:
             self._told[S3FileLink.key] = url
-            context["ti"].xcom_push(key=S3FileLink.key, value=url)  # for Airflow 2
+            if not AIRFLOW_V_3_0_PLUS:
+                context["ti"].xcom_push(key=S3FileLink.key, value=url)
         return result | {
             "source_uri": result["filename"],
             "filename": destination.uri,
