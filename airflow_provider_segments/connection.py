@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import string
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ DEFAULT_CONN_ID = "mparticle_analytics_default"
 HOOK_NAME = "mParticle Analytics"
 
 API_PATH = "/service/v1/segments"
+# White space, and characters without width: byte order mark, zero-width space, joiners, direction marks.
+_PASTED = (
+    string.whitespace
+    + "\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff\u00ad\u2060"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+)
 
 
 class ConnectionLike(Protocol):
@@ -56,7 +63,7 @@ class Settings:
     :param request_timeout: seconds one request may take.
     :param max_retries: repetitions of a call made on a worker.
     :param max_requests_per_second: None for no limit.
-    :param ca_bundle: path of a PEM file, if not the default one.
+    :param ca_bundle: path of CA certificates to trust in addition: a PEM file or a hashed directory.
     :param proxy: URL of a proxy, if not the environment's.
     :param is_loopback: whether the service is on this machine, where no proxy is used.
     :param unknown_extras: names in the extra that mean nothing here.
@@ -82,12 +89,13 @@ def read_settings(connection: ConnectionLike) -> Settings:
     :raises ConfigurationError: it lacks something or holds nonsense; the message names the field.
     """
     where = f"Connection {connection.conn_id!r}"
-    login, token = connection.login, connection.password
-    for label, value in (("API Key (login)", login), ("Access Token (password)", token)):
-        if not value or not value.strip():
-            raise ConfigurationError(
-                f"{where} has no {label}. Copy it from the Project Page of mParticle Analytics into the Connection."
-            )
+    login = _credential(connection.login, "API Key (login)", where)
+    token = _credential(connection.password, "Access Token (password)", where)
+    if ":" in login:
+        raise ConfigurationError(
+            f"{where}: the API Key (login) contains a colon, which HTTP Basic authentication can't carry. Copy the key "
+            "alone from the Project Page of mParticle Analytics; the Access Token has a field of its own."
+        )
     base_url, is_loopback = _base_url(connection, where)
     extras = _extras(connection.extra, where)
     proxy = _proxy(extras, is_loopback, where)
@@ -111,6 +119,21 @@ def read_settings(connection: ConnectionLike) -> Settings:
             )
         ),
     )
+
+
+def _credential(value: Any, label: str, where: str) -> str:
+    """Return it without what copy and paste brings along at its ends; what is inside it is not shown."""
+    text = str(value or "").strip(_PASTED)
+    if not text:
+        raise ConfigurationError(
+            f"{where} has no {label}. Copy it from the Project Page of mParticle Analytics into the Connection."
+        )
+    if wrong := next((c for c in text if c.isspace() or not c.isprintable()), None):
+        raise ConfigurationError(
+            f"{where}: the {label} contains {ascii(wrong)}, which no key or token has. Copy it again from the Project "
+            "Page of mParticle Analytics."
+        )
+    return text
 
 
 def _base_url(connection: ConnectionLike, where: str) -> tuple[str, bool]:
@@ -229,7 +252,7 @@ def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
     value = extras.get(name)
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"{where}: the extra {name!r} has to be text, not {type(value).__name__}.")
-    return value
+    return value.strip() or None if value else None
 
 
 def _proxy_password(proxy: str | None) -> tuple[str, ...]:

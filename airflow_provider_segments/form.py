@@ -63,7 +63,7 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
         "CA bundle",
         "string",
         None,
-        "Path of a PEM file with the CA certificates to trust, on workers and triggerers.",
+        "Path of a PEM file or hashed directory with CA certificates to trust in addition, on workers and triggerers.",
     ),
     "proxy": ExtraField(
         "Proxy",

@@ -106,6 +106,33 @@ def test_missing_credentials(fields: dict[str, Any], label: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "around", [" {} ", "{}\n", "\t{}\r\n", "\ufeff{}", "{}\u200b", "\u00a0{}\u2060", "\u200e{}"]
+)
+def test_credentials_lose_what_copy_and_paste_brings(around: str) -> None:
+    """White space and characters without width at either end of key and token are not sent."""
+    found = settings(login=around.format("key"), password=around.format("token"))
+    assert b64decode(found.authorization.removeprefix("Basic ")) == b"key:token"
+    assert "token" in found.secrets
+
+
+@pytest.mark.parametrize("inside", ["to ken", "to\nken", "to\u200bken", "to\x00ken", "to\u00a0ken"])
+@pytest.mark.parametrize(("field", "label"), [("login", "API Key"), ("password", "Access Token")])
+def test_credential_with_white_space_inside_is_refused(field: str, label: str, inside: str) -> None:
+    """The field is named, and nothing of the value is shown but that character."""
+    with pytest.raises(ConfigurationError, match=f"the {label} .* contains '") as caught:
+        settings(**{field: inside})
+    assert "ken" not in str(caught.value).replace("token", "").replace("Token", "")
+
+
+def test_api_key_with_a_colon_is_refused() -> None:
+    """Basic authentication would take what follows for the token."""
+    with pytest.raises(ConfigurationError, match="API Key .* contains a colon") as caught:
+        settings(login="key:secret-part")
+    assert "secret-part" not in str(caught.value)
+    assert settings(password="to:ken").authorization
+
+
+@pytest.mark.parametrize(
     ("extra", "words"),
     [
         ("not json", "not a JSON object"),

@@ -8,7 +8,9 @@ A transport sends a `Call` as it stands and hands the `Reply` to `read_reply`; i
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -16,8 +18,14 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_provider_segments.api.errors import ConfigurationError, UnreadableError, excerpt, refusal
-from airflow_provider_segments.api.models import SegmentExport, UserSegment
+from airflow_provider_segments.api.errors import (
+    ConfigurationError,
+    UnreadableError,
+    excerpt,
+    maybe_started,
+    refusal,
+)
+from airflow_provider_segments.api.models import RequestedExport, SegmentExport, UserSegment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +38,7 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 _LONGEST_RETRY_AFTER = 366 * 24 * 3600.0  # a number with hundreds of digits is not a time
+_SECONDS = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)\s*(?:s|sec|seconds)?\s*(?:[,;].*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,7 @@ def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentE
     body = json.dumps({"segmentId": segment_id, "outputFormat": output_format}).encode()
     what = f"Requesting an export of segment {segment_id}"
     # The trailing slash belongs to this path, and to no other.
-    return Call(what, "POST", "/export/", SegmentExport, body=body, repeatable=False)
+    return Call(what, "POST", "/export/", RequestedExport, body=body, repeatable=False)
 
 
 def get_export(export_id: str) -> Call[SegmentExport]:
@@ -126,18 +135,38 @@ def read_reply(call: Call[T], reply: Reply, *, now: float, secrets: tuple[str, .
             reply.status,
             excerpt(reply.body, secrets),
             retry_after=_retry_after(reply.headers.get("Retry-After"), now),
+            repeatable=call.repeatable,
         )
     try:
-        answer: T = _reader(cast("Any", call.answer)).validate_json(reply.body)
+        return _parse(call, reply.body)
     except (ValidationError, RecursionError, OverflowError) as error:
         shown = excerpt(reply.body, secrets) or "(nothing)"
         raise UnreadableError(
             f"{call.what}: HTTP {reply.status}, but the body is not what the service documents "
-            f"({_why(error)}). Check that the Connection's Host is the API's and no proxy answers in its place. "
-            f"It begins: {shown}",
+            f"({_why(error)}).{maybe_started(call.repeatable)} Check that the Connection's Host is the API's and no "
+            f"proxy answers in its place. It begins: {shown}",
             status=reply.status,
         ) from None  # the cause would show the body
+
+
+def _parse(call: Call[T], body: bytes) -> T:
+    reader = _reader(cast("Any", call.answer))
+    try:
+        answer: T = reader.validate_json(body)
+    except ValidationError as error:
+        try:
+            repaired = _repaired(body)
+        except (ValueError, RecursionError):
+            raise error from None
+        answer = reader.validate_json(repaired)
     return answer
+
+
+def _repaired(body: bytes) -> str:
+    """Return JSON without a byte order mark, with U+FFFD for what is no character, such as half an emoji."""
+    text = body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
+    text = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @cache
@@ -154,13 +183,15 @@ def _why(error: Exception) -> str:
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
-    """Read the header in both its forms, RFC 9110 section 10.2.3; None if it is absent or nonsense."""
+    """Read seconds or an HTTP date (RFC 9110, sections 5.6.7 and 10.2.3) leniently; None if it is neither."""
     if value is None:
         return None
-    if value.isascii() and value.strip().isdigit():
-        return min(float(value), _LONGEST_RETRY_AFTER)
+    if seconds := _SECONDS.fullmatch(value.strip()):
+        return min(float(seconds[1]), _LONGEST_RETRY_AFTER)
     try:
-        wait = parsedate_to_datetime(value).timestamp() - now
+        date = parsedate_to_datetime(value)
+        # An HTTP date is in UTC, also where it has no zone; local time would be hours off.
+        wait = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now
     except (ValueError, OverflowError, TypeError):
         return None
     return min(max(wait, 0.0), _LONGEST_RETRY_AFTER)

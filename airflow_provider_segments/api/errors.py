@@ -64,6 +64,7 @@ __all__ = [
     "UserSegmentsError",
     "diagnosis",
     "excerpt",
+    "maybe_started",
     "refusal",
 ]
 
@@ -243,7 +244,9 @@ _OTHER = (
 )
 
 
-def refusal(what: str, status: int, body: str, retry_after: float | None = None) -> RefusedError:
+def refusal(
+    what: str, status: int, body: str, retry_after: float | None = None, *, repeatable: bool = True
+) -> RefusedError:
     """
     Build the error of an answer that is not 2xx.
 
@@ -251,10 +254,22 @@ def refusal(what: str, status: int, body: str, retry_after: float | None = None)
     :param status: the HTTP status.
     :param body: the body's excerpt.
     :param retry_after: seconds the service asked to wait.
+    :param repeatable: whether the call may be sent again.
     """
     kind, advice = _kind_of(status)
+    started = maybe_started(repeatable or not kind.maybe_carried_out)
     said = f" The service said: {body}" if body else ""
-    return kind(f"{what}: HTTP {status}: {advice}.{said}", status=status, retry_after=retry_after)
+    return kind(f"{what}: HTTP {status}: {advice}.{started}{said}", status=status, retry_after=retry_after)
+
+
+def maybe_started(repeatable: bool) -> str:
+    """
+    Return what a message adds when the service may have carried out a call that is not repeated.
+
+    :param repeatable: whether the call may be sent again.
+    """
+    said = " The export may have started: it is not requested again here, as each request starts another one."
+    return "" if repeatable else said
 
 
 def _kind_of(status: int) -> tuple[type[RefusedError], str]:

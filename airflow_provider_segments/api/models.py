@@ -29,6 +29,7 @@ from airflow_provider_segments.api.files import ExportFile, file_location
 __all__ = [
     "FILE_LIFETIME",
     "ExportStatus",
+    "RequestedExport",
     "SegmentExport",
     "SegmentType",
     "UserSegment",
@@ -253,6 +254,19 @@ class SegmentExport(_Answer):
             "s3_bucket": file.s3_bucket if file else None,
             "s3_key": file.s3_key if file else None,
         }
+
+
+def _or_pending(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValueError:
+        return ExportStatus.PENDING
+
+
+class RequestedExport(SegmentExport):
+    """The answer to a request. Whatever else it lacks, its id must not be lost: the export runs."""
+
+    status: Annotated[ExportStatus, WrapValidator(_or_pending)] = ExportStatus.PENDING
 
 
 def _iso(value: datetime | None) -> str | None:

@@ -9,7 +9,6 @@ than `MAX_BODY_BYTES`.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -26,15 +25,17 @@ from airflow_provider_segments.api.errors import (
 )
 from airflow_provider_segments.hooks._http import (
     CHUNK,
-    ca_bundle_of,
     give_up,
     headers_of,
     no_address,
     proxy_of,
+    tls_context,
     too_long,
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from airflow_provider_segments.connection import Settings
 
 __all__ = ["POOL_SIZE", "AiohttpTransport"]
@@ -73,8 +74,7 @@ class AiohttpTransport:
         :param settings: the Connection's.
         """
         # Reading a CA bundle takes some ten milliseconds.
-        context = await asyncio.to_thread(lambda: ssl.create_default_context(cafile=ca_bundle_of(settings)))
-        return cls(settings, context)
+        return cls(settings, await asyncio.to_thread(tls_context, settings))
 
     async def send(self, call: Call[Any], timeout: float) -> Reply:
         """

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-import ssl
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
+from urllib3.util.ssl_ import create_urllib3_context
 
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import (
@@ -18,16 +20,20 @@ from airflow_provider_segments.api.errors import (
     NotSentError,
     OversizedError,
     excerpt,
+    maybe_started,
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.connection import Settings
 
-__all__ = ["CHUNK", "ca_bundle_of", "give_up", "headers_of", "no_address", "proxy_of", "too_long"]
+__all__ = ["CHUNK", "give_up", "headers_of", "no_address", "proxy_of", "tls_context", "too_long"]
 
 #: Bytes read at a time.
 CHUNK = 64 * 1024
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 def headers_of(settings: Settings, call: Call[Any]) -> dict[str, str]:
@@ -37,18 +43,37 @@ def headers_of(settings: Settings, call: Call[Any]) -> dict[str, str]:
     return headers | {"Authorization": settings.authorization}
 
 
-def ca_bundle_of(settings: Settings) -> str:
-    """Return the PEM file both transports trust, once it is known to be one."""
-    path = settings.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-    path = path or DEFAULT_CA_BUNDLE_PATH
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return whom to trust: what this machine trusts anyway, and the Connection's CA bundle in addition."""
+    # As requests and OpenSSL read them, so that one variable serves all of a machine's Python.
+    variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    set_here = {f"The environment's {name}": os.environ[name] for name in variables if os.environ.get(name)}
+    usual = next(iter(set_here.items()), ("Python's own", DEFAULT_CA_BUNDLE_PATH))
+    context = create_urllib3_context()  # without any certificates yet
+    _trust(context, *usual)
+    if settings.ca_bundle:
+        _trust(context, "The Connection's CA bundle", settings.ca_bundle)
+    return context
+
+
+def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
+    path = Path(given).expanduser()
     try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ssl.SSLError) as error:
+        if path.is_dir():
+            _check_hashed(path)
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigurationError(
-            f"The CA bundle {path!r} can't be read: {error}. The Connection's CA bundle has to be the path of a PEM "
-            "file on every worker and triggerer."
+            f"{what} {given!r} can't be read: {error}. It has to be a PEM file of CA certificates, or a directory "
+            "that openssl rehash has prepared, on every worker and triggerer."
         ) from error
-    return path
+
+
+def _check_hashed(directory: Path) -> None:
+    if not any(_HASHED.fullmatch(file.name) for file in directory.iterdir()):
+        raise ValueError(f"no certificate in it is named by its hash; run: openssl rehash {directory}")
 
 
 def proxy_of(settings: Settings) -> str | None:
@@ -70,24 +95,22 @@ def proxy_of(settings: Settings) -> str | None:
 def give_up(kind: type[CallError], call: Call[Any], settings: Settings, error: BaseException) -> NoReturn:
     """Raise ours for the library's: in words that say whether the service may have acted."""
     reason = excerpt(str(error) or type(error).__name__, settings.secrets)
-    what = call.what
     if issubclass(kind, CertificateError):
         said = (
-            f"{what}: the service's TLS certificate is not trusted. If your company's network puts in its own, set "
-            "the Connection's CA bundle to a PEM file with it."
+            "the service's TLS certificate is not trusted. If your company's network puts in its own, set the "
+            "Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the usual ones."
         )
     elif issubclass(kind, NotSentError):
-        said = f"{what}: could not connect to {settings.base_url}, so nothing was sent. Check the network and the Host."
-    elif issubclass(kind, NoAnswerError) and not call.repeatable:
         said = (
-            f"{what}: sent, but no complete answer came. The export may have started: it is not requested again here, "
-            "for every request starts another one."
+            f"could not connect to {settings.base_url}, so nothing was sent. Check the network and the Host."
         )
     elif issubclass(kind, NoAnswerError):
-        said = f"{what}: sent, but no complete answer came. Check the network, or allow a longer Request timeout."
+        hint = " Check the network, or allow a longer Request timeout." if call.repeatable else ""
+        said = f"sent, but no complete answer came.{maybe_started(call.repeatable)}{hint}"
     else:
-        said = f"{what}: the answer can't be read."
-    raise kind(f"{said} ({reason})") from None  # the cause would show the URL of a proxy, with its password
+        said = f"the answer can't be read.{maybe_started(call.repeatable)}"
+    # The cause would show the URL of a proxy, with its password.
+    raise kind(f"{call.what}: {said} ({reason})") from None
 
 
 def no_address(call: Call[Any], error: Exception, settings: Settings) -> ConfigurationError:
@@ -101,4 +124,5 @@ def no_address(call: Call[Any], error: Exception, settings: Settings) -> Configu
 def too_long(call: Call[Any]) -> OversizedError:
     return OversizedError(
         f"{call.what}: the answer is longer than {calls.MAX_BODY_BYTES} bytes and was not read."
+        f"{maybe_started(call.repeatable)}"
     )

@@ -29,18 +29,18 @@ from airflow_provider_segments.api.errors import (
 )
 from airflow_provider_segments.hooks._http import (
     CHUNK,
-    ca_bundle_of,
     give_up,
     headers_of,
     no_address,
     proxy_of,
+    tls_context,
     too_long,
 )
 
 if TYPE_CHECKING:
     from airflow_provider_segments.connection import Settings
 
-__all__ = ["RequestsTransport"]
+__all__ = ["RequestsTransport", "session_for"]
 
 
 class _Connection(HTTPSConnection):
@@ -60,19 +60,36 @@ class _Pool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Requests' own adapter, on such connections."""
+    """Requests' own adapter, on such connections and with whom we trust."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         self._use_pool(self.poolmanager)
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return self._use_pool(super().proxy_manager_for(*args, **kwargs))
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        return self._use_pool(super().proxy_manager_for(proxy, **kwargs, **contexts))
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:
+        """Add no other certificates to the context, as requests would."""
+        conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
 
     @staticmethod
     def _use_pool(manager: PoolManager) -> PoolManager:
         manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _Pool}
         return manager
+
+
+def session_for(settings: Settings) -> requests.Session:
+    """Return a session that trusts whom the Connection says, and takes nothing else from the environment."""
+    session = requests.Session()
+    session.trust_env = False  # else .netrc would add credentials
+    session.mount("https://", _Adapter(tls_context(settings)))
+    return session
 
 
 class RequestsTransport:
@@ -84,12 +101,9 @@ class RequestsTransport:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._session = requests.Session()
-        self._session.mount("https://", _Adapter())
-        self._session.trust_env = False
+        self._session = session_for(settings)
         # Even where redirects are not followed, requests would read their bodies and take their targets apart.
         self._session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
-        self._session.verify = ca_bundle_of(settings)
         proxy = proxy_of(settings)
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
 

@@ -15,7 +15,8 @@ from urllib3.exceptions import HTTPError
 from airflow_provider_segments.api.errors import FileTransferError, excerpt
 from airflow_provider_segments.api.files import file_location
 from airflow_provider_segments.connection import is_loopback_host
-from airflow_provider_segments.hooks._http import ca_bundle_of, proxy_of
+from airflow_provider_segments.hooks._http import proxy_of
+from airflow_provider_segments.hooks._requests import session_for
 from airflow_provider_segments.hooks._source import Source
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def _unreadable(shown: str, error: Exception) -> FileTransferError:
 
 
 def _session(settings: Settings) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # else .netrc would add credentials
-    session.verify = ca_bundle_of(settings)
+    session = session_for(settings)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 

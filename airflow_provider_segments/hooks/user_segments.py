@@ -263,6 +263,8 @@ class UserSegmentsAsyncHook:
         :param first_look_in: seconds before the service may be asked for the first time.
         :raises ExportTimeoutError: it took longer than the timeout.
         """
+        if poll_interval is not None:
+            in_seconds("poll_interval", poll_interval)
         deadline = Deadline(self._clock, in_seconds("timeout", timeout))
         wait = Wait(deadline, poll_interval, self._clock, self.log)
         call = calls.get_export(export_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments._deadline import LONGEST, ended_by, utcnow
+from airflow_provider_segments._deadline import LONGEST, ended_by, in_seconds, utcnow
 from airflow_provider_segments._story import tell_complete, tell_details
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection import DEFAULT_CONN_ID
@@ -61,7 +61,7 @@ class UserSegmentExportTrigger(BaseTrigger):
         self.export_id = export_id
         self.mparticle_conn_id = mparticle_conn_id
         self.deadline = deadline
-        self.poll_interval = poll_interval
+        self.poll_interval = None if poll_interval is None else in_seconds("poll_interval", poll_interval)
         self.deadline_name = deadline_name
         self.not_before = not_before
         self.end_from_trigger = end_from_trigger

@@ -266,28 +266,6 @@ def test_calls() -> None:
     assert (get.method, get.path, get.repeatable) == ("GET", "/export/%C3%A4%3B%3A%40", True)
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("0", 0),
-        ("120", 120),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 30),
-        ("Wed, 21 Oct 2015 07:20:00 GMT", 0),
-        ("-5", None),
-        ("1.5", None),
-        ("soon", None),
-        ("²", None),
-        ("9" * 500, 366 * 24 * 3600),
-        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
-    ],
-)
-def test_retry_after(header: str, seconds: float | None) -> None:
-    """Both forms of the header; nonsense counts as absent."""
-    with pytest.raises(errors.TooManyRequestsError) as caught:
-        read_reply(list_segments(), Reply(429, {"Retry-After": header}, b""), now=1445412450)
-    assert caught.value.retry_after == seconds
-
-
 ERRORS = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)

@@ -3,20 +3,12 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import ssl
-import threading
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import (
-    CertificateError,
     ConfigurationError,
     ConnectionLookupError,
     ExportFailedError,
@@ -35,20 +27,12 @@ from airflow_provider_segments.api.errors import (
 )
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
-from tests.support import OnAiohttp, OnRequests
+from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from tests.support import Client, FakeClock
-
-
-@pytest.fixture(params=[OnRequests, OnAiohttp])
-def client(request: pytest.FixtureRequest, connected: Emulator, clock: FakeClock) -> Client:
-    """Each test runs on both transports."""
-    made: Client = request.param(clock)
-    return made
 
 
 @pytest.fixture
@@ -243,6 +227,19 @@ def test_fixed_poll_interval(client: Client, clock: FakeClock, connect: Callable
     assert len(clock.sleeps) == 4
 
 
+@pytest.mark.parametrize("poll_interval", [0, -1, float("nan"), True])
+def test_poll_interval_not_above_zero_is_refused(
+    client: Client, connected: Emulator, export_id: str, poll_interval: float
+) -> None:
+    """By both hooks and the trigger, before the service is asked thousands of times a second."""
+    before = len(connected.requests)
+    with pytest.raises(ConfigurationError, match="poll_interval is"):
+        client.wait(export_id, poll_interval=poll_interval)
+    with pytest.raises(ConfigurationError, match="poll_interval is"):
+        UserSegmentExportTrigger(export_id, poll_interval=poll_interval)
+    assert len(connected.requests) == before
+
+
 def test_rotated_credentials(
     client: Client, connected: Emulator, export_id: str, clock: FakeClock, connect: Callable[..., None]
 ) -> None:
@@ -312,70 +309,6 @@ def test_oversized_body(client: Client, connected: Emulator, monkeypatch: pytest
     with pytest.raises(OversizedError, match="longer than 100 bytes"):
         client.list_segments()
     assert len(connected.requests) == 1
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
-    """The service over TLS, and the PEM file of a CA that nobody else knows."""
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1", "service.example").configure_cert(context)
-    bundle = tmp_path / "ca.pem"
-    ca.cert_pem.write_to_path(str(bundle))
-    with Emulator(bucket=None, ssl_context=context) as running:
-        yield running, str(bundle)
-
-
-def test_untrusted_certificate(
-    client: Client, tls: tuple[Emulator, str], connect: Callable[..., None]
-) -> None:
-    """TLS is verified; the message names the setting."""
-    connect(tls[0])
-    with pytest.raises(CertificateError, match="CA bundle"):
-        client.list_segments()
-
-
-def test_ca_bundle(client: Client, tls: tuple[Emulator, str], connect: Callable[..., None]) -> None:
-    """A company's own CA can be trusted."""
-    connect(tls[0], extra={"ca_bundle": tls[1]})
-    assert len(client.list_segments()) == 3
-
-
-def test_ca_bundle_that_is_not_there(
-    client: Client, connected: Emulator, connect: Callable[..., None]
-) -> None:
-    """The path is named."""
-    connect(connected, extra={"ca_bundle": "/nowhere/ca.pem"})
-    with pytest.raises(ConfigurationError, match="/nowhere/ca.pem"):
-        client.list_segments()
-
-
-@pytest.fixture
-def hanging_up() -> Iterator[int]:
-    """A server that hangs up in the TLS handshake."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                connection.recv(1)
-                connection.close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-
-
-def test_handshake_cut(
-    client: Client, connected: Emulator, connect: Callable[..., None], clock: FakeClock, hanging_up: int
-) -> None:
-    """A TLS handshake that is cut counts as not connected, and is tried again."""
-    connect(connected, host=f"https://127.0.0.1:{hanging_up}", extra={"max_retries": 2})
-    with pytest.raises(NotSentError, match="could not connect"):
-        client.list_segments()
-    assert len(clock.sleeps) == 2
 
 
 @pytest.mark.parametrize("wrong", ["a/b", "a?b", "a#b", "..", "", "a b", "a%2Fb"])
@@ -452,101 +385,6 @@ def test_last_look_has_time(client: Client, connect: Callable[..., None]) -> Non
         assert client.wait(export_id, timeout=0.01).status == "COMPLETE"
 
 
-class ConnectProxy:
-    """An HTTP proxy that opens tunnels, or refuses to."""
-
-    def __init__(self, refuses: bool = False) -> None:
-        self._refuses = refuses
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
-
-    def _tunnel(self, client: socket.socket) -> None:
-        request = b""
-        while b"\r\n\r\n" not in request:
-            request += client.recv(4096)
-        if self._refuses:
-            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            client.close()
-            return
-        port = int(request.split()[1].rpartition(b":")[2])
-        service = socket.create_connection(("127.0.0.1", port))
-        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        threading.Thread(target=self._pump, args=(service, client), daemon=True).start()
-        self._pump(client, service)
-
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def behind_proxy(
-    tls: tuple[Emulator, str], connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[bool], Emulator]]:
-    """Make a Connection to the service through a proxy. The service's name is no loopback one, its address is."""
-    proxies: list[ConnectProxy] = []
-
-    def through(refuses: bool) -> Emulator:
-        proxy = ConnectProxy(refuses)
-        proxies.append(proxy)
-        # As an environment often has it: without a scheme.
-        monkeypatch.setenv("HTTPS_PROXY", f"user:pass-word@127.0.0.1:{proxy.port}")
-        port = tls[0].url.rpartition(":")[2]
-        connect(tls[0], host=f"https://service.example:{port}", extra={"ca_bundle": tls[1]})
-        return tls[0]
-
-    yield through
-    for proxy in proxies:
-        proxy.close()
-
-
-def test_through_a_proxy(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
-    """The environment's proxy is used by both transports."""
-    service = behind_proxy(False)
-    assert len(client.list_segments()) == 3
-    assert len(service.requests) == 1
-
-
-def test_proxy_that_refuses(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
-    """Nothing was sent, and the proxy's password is not shown."""
-    behind_proxy(True)
-    with pytest.raises(NotSentError, match="407") as caught:
-        client.list_segments()
-    assert "pass-word" not in str(caught.value)
-
-
-def test_post_through_a_proxy_is_not_repeated(
-    behind_proxy: Callable[[bool], Emulator], clock: FakeClock
-) -> None:
-    """An answer that is lost behind a proxy is as lost as any."""
-    service = behind_proxy(False)
-    service.inject(Fault(FaultKind.CUT_AFTER, on="export", times=None))
-    client = UserSegmentsHook()
-    client._clock = clock
-    with pytest.raises(NoAnswerError, match="may have started"):
-        client.request_export(service.segments[0].segment_id)
-    assert len(service.submissions) == 1
-
-
 def test_secrets_do_not_come_back(
     client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,18 +458,6 @@ def test_post_says_when_it_may_have_started(connected: Emulator) -> None:
         UserSegmentsHook().request_export(connected.segments[0].segment_id)
 
 
-def test_post_is_repeated_after_a_cut_handshake(
-    connected: Emulator, connect: Callable[..., None], clock: FakeClock, hanging_up: int
-) -> None:
-    """In a handshake nothing of the request was sent: the POST is tried again."""
-    connect(connected, host=f"https://127.0.0.1:{hanging_up}", extra={"max_retries": 2})
-    client = UserSegmentsHook()
-    client._clock = clock
-    with pytest.raises(NotSentError):
-        client.request_export("some-segment")
-    assert len(clock.sleeps) == 2
-
-
 @pytest.mark.parametrize(
     ("kind", "words"), [(FaultKind.FAILED, "FAILED"), (FaultKind.NO_FILENAME, "names no file")]
 )
@@ -667,50 +493,3 @@ def test_get_segment(connect: Callable[..., None]) -> None:
             assert segment.segment_id in str(caught.value)
         with pytest.raises(ConfigurationError, match="exactly one"):
             hook.get_segment()
-
-
-def test_test_connection(connected: Emulator, connect: Callable[..., None]) -> None:
-    """The button's answers: how many segments, or which of the things is wrong."""
-    assert UserSegmentsHook().test_connection() == (True, "Connected. The project has 3 segments.")
-    connect(connected, password="wrong")
-    ok, message = UserSegmentsHook().test_connection()
-    assert (ok, "401" in message) == (False, True)
-    connect(connected)
-    connected.inject(Fault(FaultKind.FORBIDDEN))
-    ok, message = UserSegmentsHook().test_connection()
-    assert (ok, "403" in message) == (False, True)
-    connected.inject(Fault(FaultKind.HTML))
-    ok, message = UserSegmentsHook().test_connection()
-    assert (ok, message.startswith("Not the API. "), "Host is the API's" in message) == (False, True, True)
-    for kind in (FaultKind.UNAVAILABLE, FaultKind.CUT_AFTER):
-        connected.inject(Fault(kind))
-        ok, message = UserSegmentsHook().test_connection()
-        assert (ok, message.startswith("Unreachable.")) == (False, True), message
-    connected.pause("refuse")
-    ok, message = UserSegmentsHook().test_connection()
-    assert (ok, message.startswith("Unreachable.")) == (False, True)
-
-
-@pytest.mark.parametrize("status", [302, 404, 405, 407])
-def test_test_connection_to_another_server(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a web server says that is not the service, the button says that, and to check the Host."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        fields = {"conn_type": "mparticle_analytics", "login": "k", "password": "t"}
-        host = {"host": f"http://127.0.0.1:{server.server_port}"}
-        monkeypatch.setenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT", json.dumps(fields | host))
-        ok, message = UserSegmentsHook().test_connection()
-        server.shutdown()
-    assert not ok
-    assert message.startswith("Not the API. ")
-    assert f"HTTP {status}" in message
-    assert "the Connection's Host" in message
