@@ -6,11 +6,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_segments._deadline import utcnow
 from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.utils.clock import utcnow
 
 if TYPE_CHECKING:
-    from airflow_provider_segments._deadline import Deadline
+    from airflow_provider_segments.utils.deadline import Deadline
 
 __all__ = ["TRIGGER", "defer", "end_in_trigger", "refuse_end_from_trigger"]
 

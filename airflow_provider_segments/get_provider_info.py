@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_segments import connection, form
+from airflow_provider_segments.connection import form, settings
 
 __all__ = ["get_provider_info"]
 
@@ -41,8 +41,8 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [
             {
                 "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",
-                "connection-type": connection.CONN_TYPE,
-                "hook-name": connection.HOOK_NAME,
+                "connection-type": settings.CONN_TYPE,
+                "hook-name": settings.HOOK_NAME,
                 "conn-fields": form.conn_fields(),
                 "ui-field-behaviour": {
                     "hidden-fields": behaviour["hidden_fields"],

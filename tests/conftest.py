@@ -28,12 +28,13 @@ for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_
 import pytest
 from hypothesis import settings
 
-from tests.support import FakeClock
+from tests.support import FakeClock, OnAiohttp, OnRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_segments.emulator import Emulator
+    from tests.support import Client
 
 pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
 
@@ -82,6 +83,13 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def clock() -> FakeClock:
     """A clock on which sleeping takes no time."""
     return FakeClock()
+
+
+@pytest.fixture(params=[OnRequests, OnAiohttp])
+def client(request: pytest.FixtureRequest, connected: Emulator, clock: FakeClock) -> Client:
+    """Each test runs on both transports."""
+    made: Client = request.param(clock)
+    return made
 
 
 @pytest.fixture

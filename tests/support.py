@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.hooks._clock import Clock
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.utils.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,39 +48,39 @@ class OnRequests:
     """The calls both hooks have, on requests."""
 
     def __init__(self, clock: Clock) -> None:
-        self._hook = UserSegmentsHook()
-        self._hook._log = logging.getLogger("tests")  # where a test can read it on each Airflow
-        self._hook._clock = clock
+        self.hook = UserSegmentsHook()
+        self.hook._log = logging.getLogger("tests")  # where a test can read it on each Airflow
+        self.hook.clock = clock
 
     def list_segments(self) -> list[UserSegment]:
-        return self._hook.list_segments()
+        return self.hook.list_segments()
 
     def get_export(self, export_id: str) -> SegmentExport:
-        return self._hook.get_export(export_id)
+        return self.hook.get_export(export_id)
 
     def wait(
         self, export_id: str, timeout: float = 86400, poll_interval: float | None = None
     ) -> SegmentExport:
-        return self._hook.wait_for_export(export_id, timeout, poll_interval)
+        return self.hook.wait_for_export(export_id, timeout, poll_interval)
 
 
 class OnAiohttp:
     """The same calls, on aiohttp."""
 
     def __init__(self, clock: Clock) -> None:
-        self._hook = UserSegmentsAsyncHook()
-        self._hook._clock = clock
+        self.hook = UserSegmentsAsyncHook()
+        self.hook.clock = clock
 
     def list_segments(self) -> list[UserSegment]:
-        return asyncio.run(self._hook.list_segments())
+        return asyncio.run(self.hook.list_segments())
 
     def get_export(self, export_id: str) -> SegmentExport:
-        return asyncio.run(self._hook.get_export(export_id))
+        return asyncio.run(self.hook.get_export(export_id))
 
     def wait(
         self, export_id: str, timeout: float = 86400, poll_interval: float | None = None
     ) -> SegmentExport:
-        return asyncio.run(self._hook.wait_for_export(export_id, timeout, poll_interval))
+        return asyncio.run(self.hook.wait_for_export(export_id, timeout, poll_interval))
 
 
 Client = OnRequests | OnAiohttp

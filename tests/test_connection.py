@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segments.api.errors import ConfigurationError
-from airflow_provider_segments.connection import Settings, read_settings
+from airflow_provider_segments.connection.settings import Settings, read_settings
 
 
 def settings(**fields: Any) -> Settings:

@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_segments.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
+from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")

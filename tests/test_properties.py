@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from airflow_provider_segments.api.calls import Call, Reply, read_reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
 from airflow_provider_segments.api.take_up import LONGEST_MEMORY
-from airflow_provider_segments.connection import read_settings
+from airflow_provider_segments.connection.settings import read_settings
 from airflow_provider_segments.hooks import user_segments as hooks
-from airflow_provider_segments.hooks._clock import Clock
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+from airflow_provider_segments.utils.clock import Clock
 from tests.support import FakeStore, FakeTaskInstance
 
 if TYPE_CHECKING:
@@ -267,8 +267,8 @@ def test_histories(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # tens of thousands of lines
         patch.setattr(hooks, "shared_client", world.client)
-        patch.setattr(hooks.UserSegmentsHook, "_clock", world)
-        patch.setattr(hooks.UserSegmentsAsyncHook, "_clock", world)
+        patch.setattr(hooks.UserSegmentsHook, "clock", world)
+        patch.setattr(hooks.UserSegmentsAsyncHook, "clock", world)
         patch.setattr(hooks.UserSegmentsHook, "_open", lambda self: world.transport)
         for module in (
             "_deadline",

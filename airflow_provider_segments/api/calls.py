@@ -21,11 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 from airflow_provider_segments.api.errors import (
     ConfigurationError,
     UnreadableError,
-    excerpt,
     maybe_started,
     refusal,
 )
 from airflow_provider_segments.api.models import RequestedExport, SegmentExport, UserSegment
+from airflow_provider_segments.api.redaction import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

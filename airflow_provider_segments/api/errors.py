@@ -5,39 +5,28 @@ What can go wrong, each with what to do about it.
 ::
 
     UserSegmentsError
-      ConfigurationError          a Connection or an argument is wrong
-      SegmentLookupError          no segment, or more than one, has the name or id
-      CallError                   one call to the service went wrong
-        ConnectionLookupError     Airflow has no such Connection, or could not be asked for it
-        NotSentError              could not connect: nothing was sent
-          CertificateError        the service's TLS certificate is not trusted
-        NoAnswerError             sent, but no complete answer came
-        RefusedError              answered with another status than 2xx
-          UnauthorizedError       401
-          ForbiddenError          403
-          TooManyRequestsError    429
-          InternalServerError     500 and other 5xx
-          UnavailableError        502, 503, 504
-        UnreadableError           answered with a body that can't be understood
-          OversizedError          answered with more bytes than are accepted
-      ExportFailedError           the service reports that the export failed
-      ExportTimeoutError          the deadline of a wait passed
-      AbandonedTryError           Airflow has given the running try up
-      EventError                  a resumed task got an event it can't believe
-      FileTransferError           the export's file is not there, may not be had, or did not come whole
-        ObjectExistsError         where the file is to go there is one already
+      ConfigurationError        a Connection or an argument is wrong
+      SegmentLookupError        no segment, or more than one, has the name or id
+      CallError                 one call to the service went wrong
+        ConnectionLookupError   Airflow has no such Connection, or could not be asked for it
+        NotSentError            could not connect: nothing was sent
+          CertificateError      the service's TLS certificate is not trusted
+        NoAnswerError           sent, but no complete answer came
+        RefusedError            answered with another status than 2xx
+        UnreadableError         answered with a body that can't be understood
+          OversizedError        answered with more bytes than are accepted
+      ExportFailedError         the service reports that the export failed
+      ExportTimeoutError        the deadline of a wait passed
+      AbandonedTryError         Airflow has given the running try up
+      EventError                a resumed task got an event it can't believe
+      FileTransferError         the export's file is not there, may not be had, or did not come whole
+        ObjectExistsError       the destination exists
 
-Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later
-try may hope is an attribute, never to be read from the text.
+Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later try can
+succeed is the attribute `permanent`; never read it from the text.
 """
 
 from __future__ import annotations
-
-import re
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = [
     "AbandonedTryError",
@@ -49,40 +38,25 @@ __all__ = [
     "ExportFailedError",
     "ExportTimeoutError",
     "FileTransferError",
-    "ForbiddenError",
-    "InternalServerError",
     "NoAnswerError",
     "NotSentError",
     "ObjectExistsError",
     "OversizedError",
     "RefusedError",
     "SegmentLookupError",
-    "TooManyRequestsError",
-    "UnauthorizedError",
-    "UnavailableError",
     "UnreadableError",
     "UserSegmentsError",
     "diagnosis",
-    "excerpt",
     "maybe_started",
     "refusal",
 ]
-
-_EXCERPT_LENGTH = 200
-_EXCERPT_SOURCE = 20_000  # read before what must not be shown is taken out
-_URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
-_URL_USER = re.compile(r"(?i)(\w+://)[^/\s@\"'<>]*@")
-_SIGNATURE = re.compile(r"(?i)\b((?:[a-z-]*signature|x-amz-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+")
-# JSON may write these characters so, and what must not be shown would not be recognized.
-_ESCAPES = {"\\/": "/", "\\u003f": "?", "\\u003F": "?", "\\u0026": "&", "\\u003d": "=", "\\u003D": "="}
-_CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")
 
 
 class UserSegmentsError(Exception):
     """Base of all errors of this package."""
 
     #: No later try can succeed before a person has changed something.
-    permanent: ClassVar[bool] = False
+    permanent = False
 
 
 class ConfigurationError(UserSegmentsError, ValueError):
@@ -100,7 +74,7 @@ class FileTransferError(UserSegmentsError):
 
 
 class ObjectExistsError(FileTransferError):
-    """Where the file is to go there is one already."""
+    """The destination exists."""
 
     permanent = True
 
@@ -114,9 +88,6 @@ class CallError(UserSegmentsError):
     :param retry_after: seconds the service asked to wait.
     """
 
-    #: The service may have carried out what was asked.
-    maybe_carried_out: ClassVar[bool] = False
-
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
@@ -124,7 +95,7 @@ class CallError(UserSegmentsError):
 
 
 class ConnectionLookupError(CallError):
-    """Airflow has no such Connection, or could not be asked for it: it doesn't tell which."""
+    """Airflow has no such Connection, or could not be asked for it: it doesn't say which."""
 
 
 class NotSentError(CallError):
@@ -138,45 +109,18 @@ class CertificateError(NotSentError):
 class NoAnswerError(CallError):
     """The request was sent, but no complete answer came."""
 
-    maybe_carried_out = True
-
 
 class RefusedError(CallError):
-    """The service answered with another status than 2xx."""
+    """The service answered with another status than 2xx, which is the attribute `status`."""
 
-
-class UnauthorizedError(RefusedError):
-    """401: the API key or the access token is wrong."""
-
-    permanent = True
-
-
-class ForbiddenError(RefusedError):
-    """403: the project has no access to the Export API."""
-
-    permanent = True
-
-
-class TooManyRequestsError(RefusedError):
-    """429: too many requests; the request was not carried out."""
-
-
-class InternalServerError(RefusedError):
-    """500: each one opens a ticket with the vendor's support."""
-
-    maybe_carried_out = True
-
-
-class UnavailableError(RefusedError):
-    """502, 503 or 504: something in front of the service could not reach it."""
-
-    maybe_carried_out = True
+    @property
+    def permanent(self) -> bool:  # type: ignore[override]
+        """Whether the credentials (401) or the plan (403) are wrong."""
+        return self.status in (401, 403)
 
 
 class UnreadableError(CallError):
     """The service answered with a body that can't be understood."""
-
-    maybe_carried_out = True
 
 
 class OversizedError(UnreadableError):
@@ -188,18 +132,7 @@ class ExportFailedError(UserSegmentsError):
 
 
 class ExportTimeoutError(UserSegmentsError, TimeoutError):
-    """
-    The deadline of a wait passed, or will pass before the service may be asked again.
-
-    :param message: what happened and what to do.
-    :param retry_in: seconds until the service is to be asked again, if that is not at once.
-    :param refused: whether that is a rule after a failure, and not only the polling schedule.
-    """
-
-    def __init__(self, message: str, *, retry_in: float = 0.0, refused: bool = False) -> None:
-        super().__init__(message)
-        self.retry_in = retry_in
-        self.refused = refused
+    """The deadline of a wait passed, or will pass before the service may be asked again."""
 
 
 class AbandonedTryError(UserSegmentsError):
@@ -210,38 +143,30 @@ class EventError(UserSegmentsError):
     """A resumed task got no event, one of another export, or one that is not understood."""
 
 
-# What each status means stands in the page's table of status codes; what to do beyond it is ours.
-_REFUSALS: dict[int, tuple[type[RefusedError], str]] = {
+# What each status means stands in mParticle's table of status codes; what to do beyond it is ours.
+_ADVICE = {
     401: (
-        UnauthorizedError,
-        "the API key or the access token is wrong. Compare the Connection's API Key and Access Token with the "
-        "Project Page of mParticle Analytics",
+        "the API key or the access token is wrong. Compare the Connection's API Key and Access Token with the Project "
+        "Page of mParticle Analytics"
     ),
     403: (
-        ForbiddenError,
         "this project has no access to the Export API (Pro and Enterprise plans only). Upgrade the plan or ask "
-        "mParticle's support for access",
+        "mParticle's support for access"
     ),
-    429: (TooManyRequestsError, "too many requests. Ask less often, or set the Connection's rate limit"),
-    500: (
-        InternalServerError,
-        "internal error; the service opens a ticket with its support by itself. Try again later",
+    404: (
+        "not known to the service. Check the Connection's Host and the API key's project, and the id if one was given"
     ),
+    429: "too many requests. Ask less often, or set the Connection's rate limit",
+    500: "internal error; the service opens a ticket with its support by itself. Try again later",
+    502: "the service can't be reached behind its front end. Try again later",
 }
-_UNAVAILABLE = (UnavailableError, "the service can't be reached behind its front end. Try again later")
+_SAME_ADVICE = {410: 404, 503: 502, 504: 502}
 _REDIRECTED = (
-    RefusedError,
-    "redirects are not followed, for the credentials would go along. Set the Connection's Host to the address "
-    "of the API itself",
+    "redirects are not followed, for the credentials would go along. Set the Connection's Host to the address of the "
+    "API itself"
 )
-_NOT_FOUND = (
-    RefusedError,
-    "not known to the service. Check the Connection's Host and the API key's project, and the id if one was given",
-)
-_OTHER = (
-    RefusedError,
-    "the service does not document this status. Check the Connection's Host and that no proxy answers in its place",
-)
+_OTHER = "the service does not document this status. Check the Connection's Host and that no proxy answers in its place"
+_DOCUMENTED = (401, 403, 429)
 
 
 def refusal(
@@ -256,10 +181,18 @@ def refusal(
     :param retry_after: seconds the service asked to wait.
     :param repeatable: whether the call may be sent again.
     """
-    kind, advice = _kind_of(status)
-    started = maybe_started(repeatable or not kind.maybe_carried_out)
+    started = maybe_started(repeatable or status < 500)
     said = f" The service said: {body}" if body else ""
-    return kind(f"{what}: HTTP {status}: {advice}.{started}{said}", status=status, retry_after=retry_after)
+    message = f"{what}: HTTP {status}: {_advice(status)}.{started}{said}"
+    return RefusedError(message, status=status, retry_after=retry_after)
+
+
+def _advice(status: int) -> str:
+    if 300 <= status < 400:
+        return _REDIRECTED
+    known = _SAME_ADVICE.get(status, status)
+    # Other 5xx are undocumented: treated with the same care as the one that opens tickets.
+    return _ADVICE.get(500 if known > 502 else known, _OTHER)
 
 
 def maybe_started(repeatable: bool) -> str:
@@ -272,46 +205,14 @@ def maybe_started(repeatable: bool) -> str:
     return "" if repeatable else said
 
 
-def _kind_of(status: int) -> tuple[type[RefusedError], str]:
-    if status in (502, 503, 504):
-        return _UNAVAILABLE
-    if 300 <= status < 400:
-        return _REDIRECTED
-    if status in (404, 410):
-        return _NOT_FOUND
-    # Other 5xx are undocumented: as careful with them as with the one that opens tickets.
-    return _REFUSALS.get(500 if status > 500 else status, _OTHER)
-
-
 def diagnosis(error: UserSegmentsError) -> str:
     """
-    Say in a word what a first call has found, where the error's own words don't begin with it.
+    Return what the Test button says first: whether the service was reached at all.
 
-    :param error: what it failed with.
+    :param error: what the call failed with.
     """
-    if isinstance(error, NotSentError | NoAnswerError | UnavailableError):
+    status = error.status if isinstance(error, RefusedError) and error.status else 0
+    if isinstance(error, NotSentError | NoAnswerError) or status in (502, 503, 504):
         return "Unreachable. "
-    # Another status than the service documents, or another body: somebody else answers.
-    return "Not the API. " if isinstance(error, UnreadableError) or type(error) is RefusedError else ""
-
-
-def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
-    """
-    Return the first 200 characters of a body, on one line, without credentials and presigned queries.
-
-    :param body: what the service sent.
-    :param secrets: strings that must not be shown, in case the service echoes them.
-    """
-    text = (
-        body[:_EXCERPT_SOURCE].decode("utf-8", "replace")
-        if isinstance(body, bytes)
-        else body[:_EXCERPT_SOURCE]
-    )
-    for escape, character in _ESCAPES.items():
-        text = text.replace(escape, character)
-    for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
-    text = _CREDENTIAL.sub(r"\1 ***", _URL_QUERY.sub(r"\1?***", _URL_USER.sub(r"\1***@", text)))
-    text = _SIGNATURE.sub(r"\1***", text)
-    text = " ".join(text.split())
-    return text if len(text) <= _EXCERPT_LENGTH else text[:_EXCERPT_LENGTH] + "…"
+    stranger = isinstance(error, UnreadableError) or (0 < status < 500 and status not in _DOCUMENTED)
+    return "Not the API. " if stranger else ""

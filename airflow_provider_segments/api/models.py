@@ -9,8 +9,9 @@ the page contradicts its own examples (null ``filename``, missing ``projectId``)
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from difflib import get_close_matches
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +24,11 @@ from pydantic import (
     WrapValidator,
 )
 
-from airflow_provider_segments.api.errors import ExportFailedError
+from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
 from airflow_provider_segments.api.files import ExportFile, file_location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "FILE_LIFETIME",
@@ -33,6 +37,7 @@ __all__ = [
     "SegmentExport",
     "SegmentType",
     "UserSegment",
+    "find_segment",
 ]
 
 #: How long the service keeps a file after the export is complete.
@@ -138,6 +143,31 @@ class UserSegment(_Answer):
             "segment_type": self.segment_type.value if self.segment_type else None,
             "last_run": _iso(self.last_run),
         }
+
+
+def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
+    """
+    Return the one segment with an id or with exactly a name.
+
+    :param segments: all of the project.
+    :param segment_id: the id, or None.
+    :param name: the name, to the letter, if there is no id.
+    :raises SegmentLookupError: there is none, or there are several.
+    """
+    if segment_id is not None:
+        found = [segment for segment in segments if segment.segment_id == segment_id]
+        asked, known = f"the id {segment_id!r}", [segment.segment_id for segment in segments]
+    else:
+        found = [segment for segment in segments if segment.name == name]
+        asked, known = f"the name {name!r}", [segment.name for segment in segments]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(segment.segment_id for segment in found)
+        raise SegmentLookupError(f"{len(found)} segments have {asked}: {ids}. Name one by its segment_id.")
+    closest = get_close_matches(segment_id or name or "", known, n=3, cutoff=0.4)
+    hint = f"Closest: {', '.join(map(repr, closest))}." if closest else "None is alike."
+    raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
 
 
 # Stands in for the segment of an export when the service leaves it out.

@@ -13,13 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import (
-    CallError,
-    ForbiddenError,
-    RefusedError,
-    TooManyRequestsError,
-    UnauthorizedError,
-)
+from airflow_provider_segments.api.errors import CallError, RefusedError
 from airflow_provider_segments.api.models import FILE_LIFETIME, ExportStatus, SegmentExport
 
 if TYPE_CHECKING:
@@ -116,12 +110,8 @@ def after_refusal(error: CallError) -> tuple[Decision, str] | None:
 
     :param error: what asking failed with, after the repetitions that are due.
     """
-    says_nothing = (UnauthorizedError, ForbiddenError, TooManyRequestsError)
-    if (
-        isinstance(error, RefusedError)
-        and not isinstance(error, says_nothing)
-        and 400 <= (error.status or 0) < 500
-    ):
+    status = error.status or 0
+    if isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429):
         return Decision.START_ANEW, f"the service does not know it (HTTP {error.status})"
     return None
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 from uuid import uuid4
 
-from airflow_provider_segments.connection import read_settings
-from airflow_provider_segments.hooks._http import CHUNK
+from airflow_provider_segments.connection.settings import read_settings
 from airflow_provider_segments.hooks._source import ensure_kept, open_s3
 from airflow_provider_segments.hooks._url import open_url
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+from airflow_provider_segments.transports.common import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from airflow_provider_segments.api.errors import ConfigurationError, UserSegment
 from airflow_provider_segments.cli._download import download_file
 from airflow_provider_segments.cli._results import show_export, show_segments
 from airflow_provider_segments.cli._terminal import Terminal, result_stream
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.hooks._connection import no_such_connection
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 

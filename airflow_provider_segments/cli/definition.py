@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments import __version__
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

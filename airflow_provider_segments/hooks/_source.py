@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import FileTransferError, excerpt
+from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.api.redaction import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,17 +12,18 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from airflow_provider_segments.api.errors import FileTransferError, excerpt
+from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.api.files import file_location
-from airflow_provider_segments.connection import is_loopback_host
-from airflow_provider_segments.hooks._http import proxy_of
-from airflow_provider_segments.hooks._requests import session_for
+from airflow_provider_segments.api.redaction import excerpt
+from airflow_provider_segments.connection.settings import is_loopback_host
 from airflow_provider_segments.hooks._source import Source
+from airflow_provider_segments.transports.common import proxy_of
+from airflow_provider_segments.transports.requests import session_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_segments.connection import Settings
+    from airflow_provider_segments.connection.settings import Settings
 
 __all__ = ["open_url"]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments._deadline import utcnow
 from airflow_provider_segments.api.errors import AbandonedTryError
+from airflow_provider_segments.utils.clock import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

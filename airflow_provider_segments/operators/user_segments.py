@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
 
-from airflow_provider_segments._deadline import Deadline, deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
 from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
 from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
 from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
 from airflow_provider_segments.operators._outlets import lineage, tell_outlets
 from airflow_provider_segments.operators._take_up import RunningExport
+from airflow_provider_segments.utils.deadline import Deadline, deadline_of, ended_by, in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

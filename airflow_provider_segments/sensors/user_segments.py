@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_segments._deadline import deadline_of, ended_by, in_seconds
 from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
 from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
 from airflow_provider_segments.api.errors import (
@@ -24,9 +23,10 @@ from airflow_provider_segments.api.errors import (
     ExportFailedError,
     ExportTimeoutError,
 )
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import airflow_errors
 from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
+from airflow_provider_segments.utils.deadline import deadline_of, ended_by, in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

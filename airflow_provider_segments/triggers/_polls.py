@@ -33,7 +33,7 @@ async def poll(
     """
     pause = max(poll_interval, _AFTER_A_FAILURE)
     try:
-        return await hook.list_segments(patient=True), poll_interval
+        return await hook.list_segments(unlimited_retries=True), poll_interval
     except UserSegmentsError as error:
         log.warning("The watched segments can't be looked at: %s Looking again in %.0f s.", error, pause)
     except Exception:

@@ -126,10 +126,10 @@ class Watch:
         return segment.name == self._segment_name
 
     def _why_not_one(self, segments: Sequence[UserSegment]) -> str:
-        from airflow_provider_segments.api.lookup import pick
+        from airflow_provider_segments.api.models import find_segment
 
         try:
-            pick(segments, self._segment_id, self._segment_name)
+            find_segment(segments, self._segment_id, self._segment_name)
         except SegmentLookupError as error:
             return f"{error} Waiting until exactly one has."
         raise AssertionError("there is exactly one")

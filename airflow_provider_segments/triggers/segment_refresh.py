@@ -12,11 +12,11 @@ from airflow.providers.common.compat.triggers import BaseEventTrigger
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_segments._deadline import in_seconds
 from airflow_provider_segments.api.errors import ConfigurationError
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._memory import Memory
 from airflow_provider_segments.triggers._watch import Seen, Watch
+from airflow_provider_segments.utils.deadline import in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable

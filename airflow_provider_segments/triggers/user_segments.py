@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments._deadline import LONGEST, ended_by, in_seconds, utcnow
 from airflow_provider_segments._story import tell_complete, tell_details
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
-from airflow_provider_segments.connection import DEFAULT_CONN_ID
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers._events import failure_event, finished_event
+from airflow_provider_segments.utils.clock import utcnow
+from airflow_provider_segments.utils.deadline import LONGEST, checked_poll_interval
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentExportTrigger"]
 
-# Seconds: a deadline that passed while no triggerer ran still gets one look at the export.
-_LAST_LOOK = 1.0
+# Seconds: a deadline that passed while no triggerer ran still gets a final poll.
+_FINAL_POLL = 1.0
 
 
 class UserSegmentExportTrigger(BaseTrigger):
@@ -61,7 +62,7 @@ class UserSegmentExportTrigger(BaseTrigger):
         self.export_id = export_id
         self.mparticle_conn_id = mparticle_conn_id
         self.deadline = deadline
-        self.poll_interval = None if poll_interval is None else in_seconds("poll_interval", poll_interval)
+        self.poll_interval = checked_poll_interval(poll_interval)
         self.deadline_name = deadline_name
         self.not_before = not_before
         self.end_from_trigger = end_from_trigger
@@ -97,16 +98,18 @@ class UserSegmentExportTrigger(BaseTrigger):
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
         try:
-            export = await UserSegmentsAsyncHook(self.mparticle_conn_id).wait_for_export(
+            poll = await UserSegmentsAsyncHook(self.mparticle_conn_id).poll_until(
                 self.export_id,
-                max(_seconds_until(self.deadline, default=LONGEST), _LAST_LOOK),
+                max(_seconds_until(self.deadline, default=LONGEST), _FINAL_POLL),
                 self.poll_interval,
-                first_look_in=max(_seconds_until(self.not_before, default=0.0), 0.0),
+                initial_delay=max(_seconds_until(self.not_before, default=0.0), 0.0),
             )
-        except ExportTimeoutError as error:
-            return _resume(failure_event(self.export_id, ended_by(error, self.deadline_name)))
         except UserSegmentsError as error:
             return _resume(failure_event(self.export_id, error))
+        if not poll.is_finished:
+            timed_out = ExportTimeoutError(f"{poll.reason} ({self.deadline_name} ended the wait)")
+            return _resume(failure_event(self.export_id, timed_out))
+        export = poll.finished_export()
         if self.end_from_trigger and await self._hand_over(export):
             return TaskSuccessEvent()  # type: ignore[no-untyped-call]
         return _resume(finished_event(export))

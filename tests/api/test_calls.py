@@ -17,7 +17,7 @@ from airflow_provider_segments.api.calls import (
     read_reply,
     request_export,
 )
-from airflow_provider_segments.api.errors import CallError, TooManyRequestsError, UnreadableError
+from airflow_provider_segments.api.errors import CallError, RefusedError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def _zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 def retry_after(value: str) -> float | None:
     """Return what a 429 with this header asks to wait."""
-    with pytest.raises(TooManyRequestsError) as caught:
+    with pytest.raises(RefusedError) as caught:
         read_reply(list_segments(), Reply(429, {"Retry-After": value}, b""), now=NOW)
     return caught.value.retry_after
 

@@ -15,9 +15,10 @@ import pytest
 
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.calls import Reply, get_export, list_segments, read_reply, request_export
-from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError, excerpt
+from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError
 from airflow_provider_segments.api.files import file_location
 from airflow_provider_segments.api.models import ExportStatus, SegmentExport
+from airflow_provider_segments.api.redaction import excerpt
 
 SEGMENT = {
     "segmentId": "82200474-c131-4f7b-a35e-381469af31a7",
@@ -292,7 +293,7 @@ def test_the_protocol_stands_alone() -> None:
     """Importing api/ loads no Airflow and nothing that does I/O over HTTP."""
     code = (
         "import sys\n"
-        "from airflow_provider_segments.api import calls, errors, models, pacing, take_up\n"
+        "from airflow_provider_segments.api import calls, errors, flow, models, take_up, throttle\n"
         "print([name for name in ('airflow', 'requests', 'aiohttp', 'boto3', 'tenacity') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -32,7 +32,7 @@ from rich.table import Table
 from airflow_provider_segments.api.models import SegmentExport
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from airflow_provider_segments.hooks import user_segments as hooks
-from airflow_provider_segments.hooks._clock import Clock
+from airflow_provider_segments.utils.clock import Clock
 from tests.benchmarks import end_to_end
 from tests.system.running_airflow import free_port
 
@@ -291,7 +291,7 @@ async def lateness(duration: float) -> tuple[float, int]:
         yield SimpleNamespace(send=send)
 
     hook = hooks.UserSegmentsAsyncHook()
-    hook._clock = clock
+    hook.clock = clock
     hooks.shared_client = client  # type: ignore[assignment]
     await hook.wait_for_export("e")
     return clock.now - started - duration, looks

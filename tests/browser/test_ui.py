@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from airflow_provider_segments.connection.form import EXTRA_FIELDS, ui_field_behaviour
 from airflow_provider_segments.emulator import Fault, FaultKind
-from airflow_provider_segments.form import EXTRA_FIELDS, ui_field_behaviour
 from airflow_provider_segments.links import DOCUMENTATION_URL, DocumentationLink, ExportedFileLink
 from tests.browser.pages import follow
 from tests.system.conftest import TOKEN

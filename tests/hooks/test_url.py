@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_segments.api.errors import FileTransferError
-from airflow_provider_segments.connection import Settings, read_settings
+from airflow_provider_segments.connection.settings import Settings, read_settings
 from airflow_provider_segments.hooks._url import open_url
 
 if TYPE_CHECKING:

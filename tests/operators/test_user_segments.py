@@ -48,7 +48,7 @@ KEYS = {
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
-    monkeypatch.setattr(UserSegmentsHook, "_clock", clock)
+    monkeypatch.setattr(UserSegmentsHook, "clock", clock)
 
 
 def operator(**arguments: Any) -> UserSegmentExportOperator:

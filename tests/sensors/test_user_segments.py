@@ -35,7 +35,7 @@ MODES: list[dict[str, Any]] = [{"deferrable": True}, {"deferrable": False}, {"mo
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
-    monkeypatch.setattr(UserSegmentsHook, "_clock", clock)
+    monkeypatch.setattr(UserSegmentsHook, "clock", clock)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def user_segments_options() -> dict[str, Any]:
 @pytest.fixture
 def s3(user_segments_s3: Any, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Any:
     """The local S3 with the user's bucket."""
-    monkeypatch.setattr(UserSegmentsHook, "_clock", clock)
+    monkeypatch.setattr(UserSegmentsHook, "clock", clock)
     user_segments_s3.create_bucket(Bucket=BUCKET)
     return user_segments_s3
 

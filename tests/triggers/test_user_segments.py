@@ -87,7 +87,7 @@ async def test_deadline_that_passed_while_nothing_ran(
     assert event["outcome"] == "finished"
     connected.inject(Fault(FaultKind.NEVER, on="export"))
     export_id = request(connected)
-    monkeypatch.setattr(UserSegmentsAsyncHook, "_clock", clock)
+    monkeypatch.setattr(UserSegmentsAsyncHook, "clock", clock)
     (event,) = await events(
         UserSegmentExportTrigger(export_id, deadline=past, deadline_name="execution_timeout")
     )

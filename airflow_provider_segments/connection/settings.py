@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_segments.api.errors import ConfigurationError
-from airflow_provider_segments.form import DEFAULT_HOST, EXTRA_FIELDS
+from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS
 
 __all__ = [
     "API_PATH",

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_segments.api.calls import get_export, list_segments
-from airflow_provider_segments.api.errors import ConfigurationError, TooManyRequestsError, UnauthorizedError
+from airflow_provider_segments.api.errors import ConfigurationError, RefusedError
+from airflow_provider_segments.connection import lookup
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
-from airflow_provider_segments.hooks import _shared
-from airflow_provider_segments.hooks._aiohttp import AiohttpTransport
-from airflow_provider_segments.hooks._clock import Clock
-from airflow_provider_segments.hooks._shared import shared_client
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
+from airflow_provider_segments.transports import pool
+from airflow_provider_segments.transports.aiohttp import AiohttpTransport
+from airflow_provider_segments.transports.pool import shared_client
+from airflow_provider_segments.utils.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class OrderedClock(Clock):
     def __init__(self) -> None:
         self.sleeps: list[float] = []
 
-    def spread(self) -> float:
+    def jitter(self) -> float:
         return 0.0
 
     def monotonic(self) -> float:
@@ -45,13 +45,13 @@ class OrderedClock(Clock):
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The Connections that are looked up."""
     found: list[str] = []
-    real = _shared.get_async_connection
+    real = lookup.get_async_connection
 
     async def counted(conn_id: str) -> Any:
         found.append(conn_id)
         return await real(conn_id)
 
-    monkeypatch.setattr(_shared, "get_async_connection", counted)
+    monkeypatch.setattr(lookup, "get_async_connection", counted)
     return found
 
 
@@ -63,19 +63,18 @@ async def test_one_look_up_and_one_client(connected: Emulator, looked_up: list[s
     assert connected.connections <= 32
 
 
-async def test_closed_with_the_last(connected: Emulator) -> None:
+async def test_client_is_closed_with_its_last_user(connected: Emulator) -> None:
     """The first to leave closes nothing, the last everything; whoever comes then gets a new one."""
-    async with shared_client(CONN_ID) as first:
-        async with shared_client(CONN_ID) as second:
-            assert first is second
-            await second.send(list_segments(), Clock())
-        assert first._transport
-        transport = first._transport
-    assert transport._session.closed
-    assert _shared._clients[asyncio.get_running_loop()] == {}
-    async with shared_client(CONN_ID) as third:
-        assert third is not first
-        assert len(await third.send(list_segments(), Clock())) == 3
+    async with UserSegmentsAsyncHook():
+        async with UserSegmentsAsyncHook():
+            await UserSegmentsAsyncHook().list_segments()
+        first = shared_client(CONN_ID)
+        await UserSegmentsAsyncHook().list_segments()
+        assert shared_client(CONN_ID) is first
+        assert connected.connections == 1
+    assert pool._clients[asyncio.get_running_loop()] == {}
+    assert len(await UserSegmentsAsyncHook().list_segments()) == 3
+    assert connected.connections == 2
 
 
 async def test_cancelled_waits_leave_nothing(connected: Emulator) -> None:
@@ -92,7 +91,7 @@ async def test_cancelled_waits_leave_nothing(connected: Emulator) -> None:
     assert (await UserSegmentsAsyncHook().get_export(export_id)).status == "PENDING"
     waits[-1].cancel()
     await asyncio.gather(waits[-1], return_exceptions=True)
-    assert _shared._clients[asyncio.get_running_loop()] == {}
+    assert pool._clients[asyncio.get_running_loop()] == {}
 
 
 def test_each_event_loop_has_its_own(connected: Emulator) -> None:
@@ -111,31 +110,37 @@ def test_each_event_loop_has_its_own(connected: Emulator) -> None:
     assert asyncio.run(UserSegmentsAsyncHook().list_segments())
 
 
-async def test_a_429_pauses_all(connected: Emulator) -> None:
-    """One is refused; the others, who were not, wait as well."""
+@pytest.fixture
+def ordered_clock(monkeypatch: pytest.MonkeyPatch) -> OrderedClock:
+    """The clock of all asynchronous hooks."""
     clock = OrderedClock()
-    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="30"))
-    async with shared_client(CONN_ID) as client:
-        with pytest.raises(TooManyRequestsError):
-            await client.send(list_segments(), clock)
-        assert clock.sleeps == []
-        waiting = asyncio.create_task(client.send(list_segments(), clock))
-        while not clock.sleeps:  # noqa: ASYNC110 - a list has no event
+    monkeypatch.setattr(UserSegmentsAsyncHook, "clock", clock)
+    return clock
+
+
+async def test_429_pauses_all_calls_of_the_client(connected: Emulator, ordered_clock: OrderedClock) -> None:
+    """One is refused; the others, who were not, wait as well."""
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="301"))
+    async with UserSegmentsAsyncHook() as hook:
+        with pytest.raises(RefusedError):
+            await hook.list_segments()
+        assert ordered_clock.sleeps == []
+        waiting = asyncio.create_task(hook.poll_until("e", 1000))
+        while not ordered_clock.sleeps:  # noqa: ASYNC110 - a list has no event
             await asyncio.sleep(0)
         waiting.cancel()
-    assert clock.sleeps[0] == pytest.approx(30, abs=0.1)
+    assert ordered_clock.sleeps[0] == pytest.approx(301, abs=0.1)
     assert len(connected.requests) == 1
 
 
-async def test_rate_limit_is_fair(connected: Emulator, connect: Callable[..., None]) -> None:
-    """Who asks first goes first, one slot after the other."""
+async def test_rate_limit_is_first_come_first_served(
+    connected: Emulator, connect: Callable[..., None], ordered_clock: OrderedClock
+) -> None:
+    """One slot after the other."""
     connect(connected, extra={"max_requests_per_second": 100})
-    clock = OrderedClock()
-    ids = [f"export-{n}" for n in range(30)]
-    async with shared_client(CONN_ID) as client:
-        await client._open()
-        await asyncio.gather(*(client.send(get_export(i), clock) for i in ids), return_exceptions=True)
-    assert clock.sleeps == pytest.approx([n / 100 for n in range(1, 30)])
+    async with UserSegmentsAsyncHook() as hook:
+        await asyncio.gather(*(hook.list_segments() for _ in range(30)))
+    assert ordered_clock.sleeps == pytest.approx([n / 100 for n in range(1, 30)])
 
 
 async def test_a_connection_that_is_wrong(connected: Emulator, connect: Callable[..., None]) -> None:
@@ -145,7 +150,7 @@ async def test_a_connection_that_is_wrong(connected: Emulator, connect: Callable
         *(UserSegmentsAsyncHook().list_segments() for _ in range(20)), return_exceptions=True
     )
     assert {type(outcome) for outcome in outcomes} == {ConfigurationError}
-    assert _shared._clients[asyncio.get_running_loop()] == {}
+    assert pool._clients[asyncio.get_running_loop()] == {}
 
 
 async def test_rotation_reads_the_connection_once_for_all(
@@ -153,10 +158,10 @@ async def test_rotation_reads_the_connection_once_for_all(
 ) -> None:
     """A hundred waits that are refused together look the Connection up once more, not a hundred times."""
     connect(connected, password="old")
-    async with shared_client(CONN_ID) as client:
-        await client._open()
+    async with UserSegmentsAsyncHook() as hook:
+        await shared_client(CONN_ID).connect(0.0, 1.0)
         connect(connected)
-        found = await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(100)))
+        found = await asyncio.gather(*(hook.list_segments() for _ in range(100)))
     assert {len(segments) for segments in found} == {3}
     assert looked_up == [CONN_ID] * 2
 
@@ -174,19 +179,19 @@ async def test_credentials_that_stay_wrong_are_read_once_more_for_all(
 
     monkeypatch.setattr(AiohttpTransport, "open", counted)
     connect(connected, password="wrong")
-    async with shared_client(CONN_ID):
+    async with UserSegmentsAsyncHook():
         outcomes = await asyncio.gather(
             *(UserSegmentsAsyncHook().list_segments() for _ in range(50)), return_exceptions=True
         )
-    assert {type(outcome) for outcome in outcomes} == {UnauthorizedError}
+    assert {type(outcome) for outcome in outcomes} == {RefusedError}
     assert len(opened) == 1
 
 
 async def test_a_long_pause_is_not_kept_by_a_short_call(connected: Emulator) -> None:
     """A call without a deadline ends with the 429 it was paused by."""
     connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="1000"))
-    async with shared_client(CONN_ID):
+    async with UserSegmentsAsyncHook():
         for _ in range(2):
-            with pytest.raises(TooManyRequestsError):
+            with pytest.raises(RefusedError):
                 await UserSegmentsAsyncHook().list_segments()
     assert len(connected.requests) == 1

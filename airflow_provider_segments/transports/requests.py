@@ -27,18 +27,18 @@ from airflow_provider_segments.api.errors import (
     NotSentError,
     UnreadableError,
 )
-from airflow_provider_segments.hooks._http import (
+from airflow_provider_segments.transports.common import (
     CHUNK,
-    give_up,
     headers_of,
     no_address,
     proxy_of,
+    raise_call_error,
     tls_context,
     too_long,
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_segments.connection import Settings
+    from airflow_provider_segments.connection.settings import Settings
 
 __all__ = ["RequestsTransport", "session_for"]
 
@@ -127,11 +127,11 @@ class RequestsTransport:
             ) as response:
                 return Reply(response.status_code, response.headers, self._read(call, response, until))
         except requests.exceptions.ContentDecodingError as error:
-            give_up(UnreadableError, call, self.settings, error)
+            raise_call_error(UnreadableError, call, self.settings, error)
         except requests.RequestException as error:
             if isinstance(error, ValueError):  # InvalidURL and its like
                 raise no_address(call, error, self.settings) from None
-            give_up(_kind_of(error), call, self.settings, _reason(error))
+            raise_call_error(_kind_of(error), call, self.settings, _reason(error))
         except ValueError as error:
             raise no_address(call, error, self.settings) from None
 

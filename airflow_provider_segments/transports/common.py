@@ -19,17 +19,17 @@ from airflow_provider_segments.api.errors import (
     NoAnswerError,
     NotSentError,
     OversizedError,
-    excerpt,
     maybe_started,
 )
+from airflow_provider_segments.api.redaction import excerpt
 
 if TYPE_CHECKING:
     import ssl
 
     from airflow_provider_segments.api.calls import Call
-    from airflow_provider_segments.connection import Settings
+    from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["CHUNK", "give_up", "headers_of", "no_address", "proxy_of", "tls_context", "too_long"]
+__all__ = ["CHUNK", "raise_call_error", "headers_of", "no_address", "proxy_of", "tls_context", "too_long"]
 
 #: Bytes read at a time.
 CHUNK = 64 * 1024
@@ -92,7 +92,9 @@ def proxy_of(settings: Settings) -> str | None:
     return proxy
 
 
-def give_up(kind: type[CallError], call: Call[Any], settings: Settings, error: BaseException) -> NoReturn:
+def raise_call_error(
+    kind: type[CallError], call: Call[Any], settings: Settings, error: BaseException
+) -> NoReturn:
     """Raise ours for the library's: in words that say whether the service may have acted."""
     reason = excerpt(str(error) or type(error).__name__, settings.secrets)
     if issubclass(kind, CertificateError):

@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
+from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.utils.clock import utcnow
 
-__all__ = ["LONGEST", "Deadline", "deadline_of", "ended_by", "in_seconds", "utcnow"]
+__all__ = ["LONGEST", "Deadline", "checked_poll_interval", "deadline_of", "in_seconds"]
 
-#: Seconds; more is none of this world, and datetime has an end too.
+#: Seconds. Longer waits make no sense, and would leave datetime's range.
 LONGEST = 10 * 366 * 86400.0
 
 # What the trigger, which ends with a message, has ahead of Airflow, which ends without one.
 _MARGIN = timedelta(minutes=2)
-
-
-def utcnow() -> datetime:
-    """Return the time, with its zone."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,6 @@ def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: tim
     return min(ends, key=lambda end: end.instant)
 
 
-def ended_by(error: ExportTimeoutError, name: str) -> ExportTimeoutError:
-    """
-    Return the error with the name of what ended the wait.
-
-    :param error: a wait's.
-    :param name: the argument that set the deadline.
-    """
-    return ExportTimeoutError(f"{error} ({name} ended the wait)")
-
-
 def in_seconds(name: str, value: Any) -> float:
     """
     Return a duration in seconds.
@@ -86,3 +72,13 @@ def in_seconds(name: str, value: Any) -> float:
             "and at most ten years."
         )
     return float(seconds)
+
+
+def checked_poll_interval(poll_interval: Any) -> float | None:
+    """
+    Return a fixed poll interval in seconds, or None for the adaptive schedule.
+
+    :param poll_interval: a timedelta, seconds or None.
+    :raises ConfigurationError: it is not above 0.
+    """
+    return None if poll_interval is None else in_seconds("poll_interval", poll_interval)

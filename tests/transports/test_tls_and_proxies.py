@@ -99,7 +99,7 @@ def test_post_is_repeated_after_a_cut_handshake(
     """In a handshake nothing of the request was sent: the POST is tried again."""
     connect(connected, host=f"https://127.0.0.1:{hanging_up}", extra={"max_retries": 2})
     client = UserSegmentsHook()
-    client._clock = clock
+    client.clock = clock
     with pytest.raises(NotSentError):
         client.request_export("some-segment")
     assert len(clock.sleeps) == 2
@@ -194,7 +194,7 @@ def test_post_through_a_proxy_is_not_repeated(
     service = behind_proxy(False)
     service.inject(Fault(FaultKind.CUT_AFTER, on="export", times=None))
     client = UserSegmentsHook()
-    client._clock = clock
+    client.clock = clock
     with pytest.raises(NoAnswerError, match="may have started"):
         client.request_export(service.segments[0].segment_id)
     assert len(service.submissions) == 1

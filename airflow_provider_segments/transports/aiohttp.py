@@ -23,12 +23,12 @@ from airflow_provider_segments.api.errors import (
     NotSentError,
     UnreadableError,
 )
-from airflow_provider_segments.hooks._http import (
+from airflow_provider_segments.transports.common import (
     CHUNK,
-    give_up,
     headers_of,
     no_address,
     proxy_of,
+    raise_call_error,
     tls_context,
     too_long,
 )
@@ -36,7 +36,7 @@ from airflow_provider_segments.hooks._http import (
 if TYPE_CHECKING:
     import ssl
 
-    from airflow_provider_segments.connection import Settings
+    from airflow_provider_segments.connection.settings import Settings
 
 __all__ = ["POOL_SIZE", "AiohttpTransport"]
 
@@ -96,20 +96,20 @@ class AiohttpTransport:
                 async with asyncio.timeout(timeout):  # sock_read begins anew with each byte
                     return Reply(response.status, response.headers, await self._read(call, response))
         except aiohttp.ClientConnectorCertificateError as error:
-            give_up(CertificateError, call, self.settings, error)
+            raise_call_error(CertificateError, call, self.settings, error)
         except (
             aiohttp.ClientConnectorError,
             aiohttp.ConnectionTimeoutError,
             aiohttp.ClientHttpProxyError,
         ) as error:
-            give_up(NotSentError, call, self.settings, error)
+            raise_call_error(NotSentError, call, self.settings, error)
         except (aiohttp.InvalidURL, UnicodeError) as error:
             raise no_address(call, error, self.settings) from None
         except aiohttp.ClientPayloadError as error:
             undecodable = isinstance(error.__cause__, ContentEncodingError)
-            give_up(UnreadableError if undecodable else NoAnswerError, call, self.settings, error)
+            raise_call_error(UnreadableError if undecodable else NoAnswerError, call, self.settings, error)
         except (aiohttp.ClientError, OSError) as error:  # OSError includes the timeouts
-            give_up(NoAnswerError, call, self.settings, error)
+            raise_call_error(NoAnswerError, call, self.settings, error)
 
     async def _read(self, call: Call[Any], response: aiohttp.ClientResponse) -> bytes:
         read = bytearray()

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only place of the hooks that knows what time it is; tests put another one in its stead."""
+"""The only clock of the package; tests replace it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from datetime import datetime, timezone
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "utcnow"]
 
 
 class Clock:
-    """Times, sleeps and chance."""
+    """Time, sleep and jitter."""
 
     def time(self) -> float:
         """Return seconds since the epoch."""
@@ -21,14 +22,19 @@ class Clock:
         """Return seconds of a clock that never goes back."""
         return time.monotonic()
 
-    def spread(self) -> float:
+    def jitter(self) -> float:
         """Return a random number from 0 to 1."""
         return random.random()
 
     def sleep(self, seconds: float) -> None:
-        """Block for a while."""
+        """Block the thread."""
         time.sleep(seconds)
 
     async def asleep(self, seconds: float) -> None:
-        """Let others run for a while."""
+        """Let other coroutines run."""
         await asyncio.sleep(seconds)
+
+
+def utcnow() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(timezone.utc)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Excerpts of what the service sent, fit for a log: without credentials and presigned queries."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["excerpt"]
+
+_EXCERPT_LENGTH = 200
+_EXCERPT_SOURCE = 20_000  # read before what must not be shown is taken out
+_URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_URL_USER = re.compile(r"(?i)(\w+://)[^/\s@\"'<>]*@")
+_SIGNATURE = re.compile(r"(?i)\b((?:[a-z-]*signature|x-amz-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+")
+# JSON may write these characters so, and what must not be shown would not be recognized.
+_ESCAPES = {"\\/": "/", "\\u003f": "?", "\\u003F": "?", "\\u0026": "&", "\\u003d": "=", "\\u003D": "="}
+_CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")
+
+
+def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
+    """
+    Return the first 200 characters of a body, on one line, without credentials and presigned queries.
+
+    :param body: what the service sent.
+    :param secrets: strings that must not be shown, in case the service echoes them.
+    """
+    text = (
+        body[:_EXCERPT_SOURCE].decode("utf-8", "replace")
+        if isinstance(body, bytes)
+        else body[:_EXCERPT_SOURCE]
+    )
+    for escape, character in _ESCAPES.items():
+        text = text.replace(escape, character)
+    for secret in secrets:
+        text = text.replace(secret, "***") if secret else text
+    text = _CREDENTIAL.sub(r"\1 ***", _URL_QUERY.sub(r"\1?***", _URL_USER.sub(r"\1***@", text)))
+    text = _SIGNATURE.sub(r"\1***", text)
+    text = " ".join(text.split())
+    return text if len(text) <= _EXCERPT_LENGTH else text[:_EXCERPT_LENGTH] + "…"

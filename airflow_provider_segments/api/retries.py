@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of polling and of retries: after what, how soon, how often. A flow applies them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_segments.api.errors import (
+    CallError,
+    CertificateError,
+    ConnectionLookupError,
+    NoAnswerError,
+    NotSentError,
+    OversizedError,
+    RefusedError,
+    UnreadableError,
+)
+from airflow_provider_segments.api.throttle import backoff
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.api.calls import Call
+
+__all__ = ["RULES", "Failures", "RetryBudget", "Rule", "poll_delay", "retry_delay", "rule_for"]
+
+# Seconds a worker is held at most because the service asks to wait.
+_LONGEST_ON_A_WORKER = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What follows one kind of failure.
+
+    :param failure: the failure in words, for the documentation.
+    :param attempts: how many in a row there may be, the first included; None leaves it to the retry budget.
+    :param min_delay: seconds before the next attempt, at least.
+    :param repeats_post: whether the request of an export is repeated too: nothing was carried out.
+    :param reload: whether the Connection is read again, and the call repeated at once.
+    :param throttles: whether all callers of the client pause.
+    """
+
+    failure: str
+    attempts: int | None = None
+    min_delay: float = 0.0
+    repeats_post: bool = False
+    reload: bool = False
+    throttles: bool = False
+
+
+_UNAVAILABLE = Rule("502, 503, 504")
+
+#: By HTTP status for refusals, else by the class of the error.
+RULES: dict[int | type[CallError], Rule] = {
+    NotSentError: Rule("could not connect", repeats_post=True),
+    CertificateError: Rule("certificate not trusted", attempts=1),
+    NoAnswerError: Rule("sent, no complete answer"),
+    429: Rule("429", repeats_post=True, throttles=True),
+    500: Rule("500 and other 5xx", attempts=5, min_delay=60.0),  # each one opens a ticket with the vendor
+    502: _UNAVAILABLE,
+    503: _UNAVAILABLE,
+    504: _UNAVAILABLE,
+    401: Rule("401", attempts=2, reload=True),  # the credentials may have been rotated
+    # Airflow itself may be restarting.
+    ConnectionLookupError: Rule(
+        "Connection not found, or Airflow could not look", attempts=5, repeats_post=True
+    ),
+    RefusedError: Rule("403, other 4xx, redirect", attempts=1),
+    UnreadableError: Rule("unreadable body", attempts=3),
+    OversizedError: Rule("body over 32 MiB", attempts=1),
+}
+
+
+def rule_for(error: CallError) -> Rule:
+    """
+    Return the rule that an error falls under.
+
+    :param error: what a call failed with.
+    """
+    if isinstance(error, RefusedError) and error.status is not None:
+        status = 500 if error.status > 500 and error.status not in RULES else error.status
+        return RULES.get(status, RULES[RefusedError])
+    return RULES.get(type(error), RULES[RefusedError])
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """
+    The failed attempts of one call.
+
+    :param total: how many.
+    :param in_a_row: how many of the latest kind came one after the other.
+    :param rule: the rule of the latest kind.
+    """
+
+    total: int = 0
+    in_a_row: int = 0
+    rule: Rule | None = None
+
+    def after(self, error: CallError) -> Failures:
+        """
+        Count one more.
+
+        :param error: what it failed with.
+        """
+        rule = rule_for(error)
+        return Failures(self.total + 1, self.in_a_row + 1 if rule is self.rule else 1, rule)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """
+    How long a caller can go on repeating a call.
+
+    :param max_retries: repetitions of the call.
+    :param longest_delay: seconds; a longer delay is not waited for.
+    :param deadline: monotonic time.
+    """
+
+    max_retries: float = math.inf
+    longest_delay: float = math.inf
+    deadline: float = math.inf
+
+    @classmethod
+    def of_a_worker(cls, max_retries: int) -> RetryBudget:
+        """
+        Return the budget of a call on a worker, which is not to be held for long.
+
+        :param max_retries: the Connection's.
+        """
+        return cls(max_retries, _LONGEST_ON_A_WORKER)
+
+    def permits(self, error: CallError, failures: Failures, delay: float, now: float) -> bool:
+        """
+        Return whether the call may be repeated after a delay.
+
+        :param error: what it failed with.
+        :param failures: its failed attempts, this one included.
+        :param delay: seconds.
+        :param now: monotonic time.
+        """
+        free = rule_for(error).reload  # it has a limit of its own
+        return (
+            (free or failures.total <= self.max_retries)
+            and (error.retry_after or 0.0) <= self.longest_delay
+            and delay < self.deadline - now
+        )
+
+
+def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter: float) -> float | None:
+    """
+    Return the seconds before a call may be sent again, or None if that never helps.
+
+    :param call: what was sent.
+    :param error: what it failed with.
+    :param failures: its failed attempts, this one included.
+    :param jitter: a random number from 0 to 1, so that many callers don't come back at once.
+    """
+    rule = rule_for(error)
+    if not call.repeatable and not rule.repeats_post:
+        return None
+    if rule.attempts is not None and failures.in_a_row >= rule.attempts:
+        return None
+    if rule.reload:
+        return 0.0
+    if error.retry_after is not None:
+        return max(rule.min_delay, error.retry_after) + jitter * max(1.0, error.retry_after / 10)
+    return max(rule.min_delay, backoff(failures.total)) * (1 + jitter / 4)
+
+
+def poll_delay(age: float, poll_interval: float | None, jitter: float) -> float:
+    """
+    Return the seconds before an export is polled again.
+
+    The adaptive schedule needs no memory, so a restart changes nothing. It notices an export within about a tenth of
+    its duration, and polls O(log duration) times up to ten minutes, once a minute after.
+
+    :param age: seconds since the export started.
+    :param poll_interval: fixed seconds; None for the adaptive schedule.
+    :param jitter: a random number from 0 to 1, so that many waits don't poll at once.
+    """
+    if poll_interval is not None:
+        return poll_interval
+    return min(60.0, max(1.0, age / 10)) * (0.9 + 0.2 * jitter)

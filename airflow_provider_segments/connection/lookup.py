@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look a Connection up in Airflow and have its secrets masked in every log."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from asgiref.sync import sync_to_async
+
+from airflow_provider_segments.api.errors import ConnectionLookupError
+from airflow_provider_segments.connection.form import EXTRA_FIELDS
+from airflow_provider_segments.connection.settings import HOOK_NAME, Settings, read_settings
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.connection.settings import ConnectionLike
+
+__all__ = ["get_settings", "get_settings_async"]
+
+log = logging.getLogger(__name__)
+
+
+def get_settings(conn_id: str) -> Settings:
+    """
+    Return the settings of a Connection.
+
+    :param conn_id: the Connection.
+    :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
+    :raises ConfigurationError: it is wrong.
+    """
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise _not_found(conn_id) from error
+    return _masked_settings(connection)
+
+
+async def get_settings_async(conn_id: str) -> Settings:
+    """
+    Return the settings of a Connection without blocking the event loop.
+
+    :param conn_id: the Connection.
+    :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
+    :raises ConfigurationError: it is wrong.
+    """
+    try:
+        connection = await get_async_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise _not_found(conn_id) from error
+    # Masking calls Airflow's supervisor, which blocks. Airflow 3.0's answers get mixed up when another kind of thread
+    # asks, and then its triggerer ends.
+    return await sync_to_async(_masked_settings)(connection)
+
+
+def _masked_settings(connection: ConnectionLike) -> Settings:
+    settings = read_settings(connection)
+    for secret in settings.secrets:
+        mask_secret(secret)
+    if settings.unknown_extras:
+        log.warning(
+            "Connection %r has unknown extras, which are ignored: %s. Known are: %s.",
+            connection.conn_id,
+            ", ".join(settings.unknown_extras),
+            ", ".join(EXTRA_FIELDS),
+        )
+    return settings
+
+
+def _not_found(conn_id: str) -> ConnectionLookupError:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    # A shell takes no other name, though Airflow would.
+    instead = (
+        f", or set the environment variable {variable} on workers and triggerers"
+        if variable.isidentifier()
+        else ""
+    )
+    return ConnectionLookupError(
+        f"Connection {conn_id!r} does not exist, or Airflow could not look it up. Create it under Admin > Connections "
+        f"with the type {HOOK_NAME!r}{instead}."
+    )

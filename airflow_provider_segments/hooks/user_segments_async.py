@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook of an event loop; import it from `user_segments`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_segments.api import calls, flow
+from airflow_provider_segments.api.errors import CallError
+from airflow_provider_segments.api.flow import FINAL_POLL_TIMEOUT, Connect, Outcome, Poll, Send, Sleep
+from airflow_provider_segments.api.retries import RetryBudget
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
+from airflow_provider_segments.transports.pool import shared_client
+from airflow_provider_segments.utils.clock import Clock
+from airflow_provider_segments.utils.deadline import checked_poll_interval, in_seconds
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from airflow_provider_segments.api.flow import Flow
+    from airflow_provider_segments.api.models import SegmentExport, UserSegment
+    from airflow_provider_segments.transports.pool import SharedClient
+
+__all__ = ["UserSegmentsAsyncHook"]
+
+T = TypeVar("T")
+
+
+class UserSegmentsAsyncHook:
+    """
+    Talk to the User Segments Export API from an event loop.
+
+    An async context manager: all that are open at a time on one Connection share one client. It has no call that starts
+    an export, for a coroutine in the triggerer may run twice.
+
+    :param mparticle_conn_id: the Connection.
+    """
+
+    clock = Clock()
+
+    def __init__(self, mparticle_conn_id: str = DEFAULT_CONN_ID) -> None:
+        self.mparticle_conn_id = mparticle_conn_id
+        # Airflow's own hooks log below this name, and only these show at INFO in a trigger's log.
+        self.log = logging.getLogger(f"airflow.task.hooks.{__name__}.{type(self).__name__}")
+        self._held: SharedClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self._held = await shared_client(self.mparticle_conn_id).__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._held:
+            await self._held.__aexit__(*exception)
+
+    async def list_segments(self, *, unlimited_retries: bool = False) -> list[UserSegment]:
+        """
+        Return all segments of the project.
+
+        :param unlimited_retries: outlast outages and 429s however long they take, as a wait does.
+        """
+        budget = RetryBudget() if unlimited_retries else None
+        async with shared_client(self.mparticle_conn_id) as client:
+            return await self._run(flow.perform(calls.list_segments(), client, budget), client)
+
+    async def get_export(self, export_id: str) -> SegmentExport:
+        """
+        Return an export as it is now.
+
+        :param export_id: the export.
+        """
+        async with shared_client(self.mparticle_conn_id) as client:
+            return await self._run(flow.perform(calls.get_export(export_id), client), client)
+
+    async def poll_until(
+        self,
+        export_id: str,
+        timeout: timedelta | float,
+        poll_interval: float | None = None,
+        *,
+        initial_delay: float = 0.0,
+    ) -> Poll:
+        """
+        Poll an export until it is finished or the timeout passes, and return the last poll.
+
+        :param export_id: the export.
+        :param timeout: a timedelta or seconds.
+        :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
+        :param initial_delay: seconds before the first poll.
+        """
+        interval, seconds = checked_poll_interval(poll_interval), in_seconds("timeout", timeout)
+        deadline = self.clock.monotonic() + seconds
+        call = calls.get_export(export_id)
+        # Cuts off what does not end by itself: a place in the queue of the rate limit, or of the pool.
+        limit = asyncio.timeout(seconds + FINAL_POLL_TIMEOUT)
+        try:
+            async with shared_client(self.mparticle_conn_id) as client, limit:
+                steps = flow.poll_until(call, client, deadline, interval, initial_delay=initial_delay)
+                return await self._run(steps, client)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return Poll(None)
+
+    async def wait_for_export(
+        self,
+        export_id: str,
+        timeout: timedelta | float = timedelta(days=1),
+        poll_interval: float | None = None,
+    ) -> SegmentExport:
+        """
+        Wait until an export is complete. Outages and 429s don't end the wait before its deadline.
+
+        :param export_id: the export.
+        :param timeout: a timedelta or seconds.
+        :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
+        :raises ExportFailedError: the export failed, or is complete without a file.
+        :raises ExportTimeoutError: it took longer than the timeout.
+        """
+        return (await self.poll_until(export_id, timeout, poll_interval)).finished_export().ensure_complete()
+
+    async def _run(self, steps: Flow[T], client: SharedClient) -> T:
+        outcome: Any = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer
+            outcome = await self._take(step, client)
+
+    async def _take(self, step: Connect | Send | Sleep, client: SharedClient) -> Outcome:
+        reply, failure = None, None
+        try:
+            if isinstance(step, Send):
+                reply = await client.send(step.call, step.timeout)
+            elif isinstance(step, Connect):
+                await client.connect(step.read_after, self.clock.monotonic())
+            else:
+                if step.message:
+                    self.log.log(step.level, "%s", step.message)
+                if step.seconds > 0:
+                    await self.clock.asleep(step.seconds)
+        except CallError as error:
+            failure = error
+        return Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)

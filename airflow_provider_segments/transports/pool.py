@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The clients that send calls for a Connection: one for each hook on a worker, one for all waits of an event loop.
+
+A thousand waiting exports must not mean a thousand sessions, TLS handshakes or look-ups of the Connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from airflow_provider_segments.api.throttle import Throttle
+from airflow_provider_segments.connection.form import DEFAULT_RETRIES
+from airflow_provider_segments.connection.lookup import get_settings, get_settings_async
+from airflow_provider_segments.transports.requests import RequestsTransport
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from airflow_provider_segments.api.calls import Call, Reply
+    from airflow_provider_segments.connection.settings import Settings
+    from airflow_provider_segments.transports.aiohttp import AiohttpTransport
+
+__all__ = ["SharedClient", "WorkerClient", "shared_client"]
+
+# Seconds: credentials that were refused and have not changed are not looked up for each wait again.
+_REREAD_AFTER = 30.0
+
+
+class _Client:
+    """What both clients know of their Connection."""
+
+    def __init__(self, mparticle_conn_id: str) -> None:
+        self._conn_id = mparticle_conn_id
+        self._settings: Settings | None = None
+        self._read_at = -math.inf
+        self.throttle = Throttle()
+        self.secrets: tuple[str, ...] = ()
+
+    @property
+    def max_retries(self) -> int:
+        """The Connection's, or the default as long as it has not been read."""
+        return self._settings.max_retries if self._settings else DEFAULT_RETRIES
+
+    def _is_current(self, read_after: float) -> bool:
+        return self._settings is not None and self._read_at > read_after
+
+    def _use(self, settings: Settings, now: float) -> None:
+        self.throttle.set_limit(settings.max_requests_per_second)
+        # An answer may echo credentials that have been replaced since.
+        self.secrets = tuple(dict.fromkeys((*self.secrets, *settings.secrets)))
+        self._settings, self._read_at = settings, now
+
+
+class WorkerClient(_Client):
+    """
+    Sends the calls of one hook, over requests.
+
+    :param mparticle_conn_id: the Connection.
+    """
+
+    def __init__(self, mparticle_conn_id: str) -> None:
+        super().__init__(mparticle_conn_id)
+        self._transport: RequestsTransport | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What the Connection says; read if need be."""
+        if self._settings is None:
+            self._use(get_settings(self._conn_id), 0.0)
+        assert self._settings
+        return self._settings
+
+    def connect(self, read_after: float, now: float) -> None:
+        """
+        Read the Connection, if that has not been done after an instant, and open the transport.
+
+        :param read_after: monotonic time.
+        :param now: monotonic time.
+        """
+        if not self._is_current(read_after):
+            self.close()
+            self._use(get_settings(self._conn_id), now)
+        if self._transport is None:
+            self._transport = RequestsTransport(self.settings)
+
+    def send(self, call: Call[Any], timeout: float) -> Reply:
+        """
+        Send a call once; `connect` comes first.
+
+        :param call: what to send.
+        :param timeout: seconds, no longer than the Connection's request timeout.
+        """
+        assert self._transport
+        return self._transport.send(call, min(timeout, self.settings.request_timeout))
+
+    def close(self) -> None:
+        """Close the connections; `connect` opens new ones."""
+        transport, self._transport = self._transport, None
+        if transport:
+            transport.close()
+
+
+class SharedClient(_Client):
+    """
+    Sends calls for all that wait on one Connection, over aiohttp.
+
+    An async context manager that any number may have entered at a time; the last one to leave closes it.
+
+    :param mparticle_conn_id: the Connection.
+    """
+
+    def __init__(self, mparticle_conn_id: str) -> None:
+        super().__init__(mparticle_conn_id)
+        self._opening = asyncio.Lock()
+        self._transport: AiohttpTransport | None = None
+        self._in_flight: Counter[AiohttpTransport] = Counter()
+        self._reread_at = -math.inf
+        self._users = 0
+
+    async def __aenter__(self) -> Self:
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users == 0:
+            del _clients[asyncio.get_running_loop()][self._conn_id]
+            transport, self._transport = self._transport, None
+            # A transport in use is closed when its last call ends.
+            if transport and not self._in_flight[transport]:
+                await transport.close()
+
+    async def connect(self, read_after: float, now: float) -> None:
+        """
+        Read the Connection, if that has not been done after an instant, once for all that wait.
+
+        :param read_after: monotonic time.
+        :param now: monotonic time.
+        """
+        if self._transport and self._is_current(read_after):
+            return
+        async with self._opening:
+            if self._transport is None:
+                await self._open(await get_settings_async(self._conn_id), now)
+            elif not self._is_current(read_after) and now >= self._reread_at:
+                settings = await get_settings_async(self._conn_id)
+                if settings != self._settings:
+                    await self._open(settings, now)
+                else:
+                    self._reread_at = now + _REREAD_AFTER
+
+    async def _open(self, settings: Settings, now: float) -> None:
+        from airflow_provider_segments.transports.aiohttp import AiohttpTransport
+
+        replaced, self._transport = self._transport, await AiohttpTransport.open(settings)
+        self._use(settings, now)
+        # One in use is closed when its last call ends.
+        if replaced and not self._in_flight[replaced]:
+            await replaced.close()
+
+    async def send(self, call: Call[Any], timeout: float) -> Reply:
+        """
+        Send a call once; `connect` comes first.
+
+        :param call: what to send.
+        :param timeout: seconds, no longer than the Connection's request timeout.
+        """
+        transport = self._transport
+        assert transport
+        self._in_flight[transport] += 1
+        try:
+            return await transport.send(call, min(timeout, transport.settings.request_timeout))
+        finally:
+            self._in_flight[transport] -= 1
+            if not self._in_flight[transport]:
+                del self._in_flight[transport]
+                if transport is not self._transport:
+                    await transport.close()
+
+
+# A session belongs to the event loop it was made on, and ends with it.
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
+
+
+def shared_client(mparticle_conn_id: str) -> SharedClient:
+    """
+    Return the client that all on this event loop share, to be entered as an async context at once.
+
+    :param mparticle_conn_id: the Connection.
+    """
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if (client := clients.get(mparticle_conn_id)) is None:
+        client = clients[mparticle_conn_id] = SharedClient(mparticle_conn_id)
+    return client
