@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
+from tests import retry_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
@@ -134,3 +135,8 @@ def test_every_field_of_the_connection_is_explained() -> None:
         default = "" if field.default is None else f" {field.default} |\n"
         assert re.search(rf"\| {re.escape(field.label)} \| extra `{name}` \|.*\|{default}", page), name
     assert f"`{DEFAULT_HOST}` |" in page
+
+
+def test_retry_table_is_the_rules() -> None:
+    """`python -m tests.retry_table` writes it."""
+    assert retry_table.shown() == retry_table.retry_table()

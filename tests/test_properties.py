@@ -21,11 +21,12 @@ from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_segments.api.calls import Call, Reply, read_reply
+from airflow_provider_segments.api.calls import Call, Reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
 from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.settings import read_settings
-from airflow_provider_segments.hooks import user_segments as hooks
+from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 from airflow_provider_segments.utils.clock import Clock
@@ -68,7 +69,6 @@ class World(Clock):
         self.not_before = 0.0
         self.early_only_after = float("inf")
         self.polls = 0
-        self.transport = SimpleNamespace(settings=SETTINGS, send=self.send, close=lambda: None)
 
     # The clock
 
@@ -78,7 +78,7 @@ class World(Clock):
     def monotonic(self) -> float:
         return self.mono
 
-    def spread(self) -> float:
+    def jitter(self) -> float:
         return self.chance.random()
 
     def sleep(self, seconds: float) -> None:
@@ -173,14 +173,29 @@ class World(Clock):
             self.not_before = self.mono + 60
         return Reply(int(answer), {}, b"")
 
-    # The shared client of the triggerer
+    # The clients of a worker and of the triggerer
+
+    def worker_client(self, conn_id: str) -> Any:
+        return SimpleNamespace(
+            throttle=Throttle(),
+            max_retries=SETTINGS.max_retries,
+            secrets=(),
+            connect=lambda read_after, now: None,
+            send=self.send,
+            close=lambda: None,
+        )
 
     @asynccontextmanager
-    async def client(self, conn_id: str) -> AsyncIterator[Any]:
-        async def send_and_read(call: Call[Any], clock: Clock, longest_pause: float | None) -> Any:
-            return read_reply(call, self.send(call, 30.0), now=clock.time())
+    async def shared_client(self, conn_id: str) -> AsyncIterator[Any]:
+        client = self.worker_client(conn_id)
 
-        yield SimpleNamespace(send=send_and_read)
+        async def connect(read_after: float, now: float) -> None: ...
+
+        async def send(call: Call[Any], timeout: float) -> Reply:
+            return self.send(call, min(timeout, 30.0))
+
+        client.connect, client.send = connect, send
+        yield client
 
 
 class MortalTaskInstance(FakeTaskInstance):
@@ -266,10 +281,12 @@ def test_histories(
     world = World(chance, mortal=mortal, fixed=fixed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # tens of thousands of lines
-        patch.setattr(hooks, "shared_client", world.client)
-        patch.setattr(hooks.UserSegmentsHook, "clock", world)
-        patch.setattr(hooks.UserSegmentsAsyncHook, "clock", world)
-        patch.setattr(hooks.UserSegmentsHook, "_open", lambda self: world.transport)
+        patch.setattr("airflow_provider_segments.hooks.user_segments.WorkerClient", world.worker_client)
+        patch.setattr(
+            "airflow_provider_segments.hooks.user_segments_async.shared_client", world.shared_client
+        )
+        patch.setattr(UserSegmentsHook, "clock", world)
+        patch.setattr(UserSegmentsAsyncHook, "clock", world)
         for module in (
             "_deadline",
             "_deferral",

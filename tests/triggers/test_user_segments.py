@@ -74,7 +74,7 @@ async def test_wrong_credentials(connected: Emulator) -> None:
     export_id = request(connected)
     connected.inject(Fault(FaultKind.UNAUTHORIZED, times=None))
     (event,) = await events(UserSegmentExportTrigger(export_id))
-    assert (event["outcome"], event["error"]) == ("gave_up", "UnauthorizedError")
+    assert (event["outcome"], event["error"]) == ("gave_up", "RefusedError")
 
 
 async def test_deadline_that_passed_while_nothing_ran(
@@ -99,14 +99,14 @@ async def test_all_waits_share_one_client(connected: Emulator) -> None:
     """Many waits on one Connection: one pool, one reading of the Connection; closed with the last."""
     import asyncio
 
-    from airflow_provider_segments.hooks import _shared
+    from airflow_provider_segments.transports import pool
 
     ids = [request(connected) for _ in range(3)]
     before = connected.connections
     found = await asyncio.gather(*(events(UserSegmentExportTrigger(ids[n % 3])) for n in range(100)))
     assert {event["outcome"] for (event,) in found} == {"finished"}
     assert connected.connections - before <= 32
-    assert _shared._clients[asyncio.get_running_loop()] == {}
+    assert pool._clients[asyncio.get_running_loop()] == {}
 
 
 async def test_on_kill(told: Callable[[], str]) -> None:
