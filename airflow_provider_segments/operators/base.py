@@ -20,6 +20,8 @@ __all__ = ["UserSegmentsBaseOperator"]
 
 # What begins a template in Jinja.
 _MARKS = ("{{", "{%", "{#")
+# With this before it, no text is taken for a literal of Python.
+_NO_LITERAL = "text: "
 
 
 class UserSegmentsBaseOperator(BaseOperator):
@@ -51,11 +53,12 @@ class UserSegmentsBaseOperator(BaseOperator):
         rendered = super().render_template(content, context, jinja_env, seen_oids)
         if not isinstance(content, str):
             return _number_as_text(rendered) if hasattr(content, "resolve") else rendered
-        is_none = rendered is None and any(mark in content for mark in _MARKS)
-        if isinstance(rendered, str) or is_none or self.get_dag() is None:
+        is_template = any(mark in content for mark in _MARKS)
+        dag = self.get_dag()
+        if dag is None or not dag.render_template_as_native_obj or (rendered is None and is_template):
             return rendered
-        env = self.dag.get_template_env(force_sandboxed=True)
-        return super().render_template(content, context, env, seen_oids)
+        text: str = super().render_template(_NO_LITERAL + content, context, jinja_env, seen_oids)
+        return text.removeprefix(_NO_LITERAL)
 
     def require_text(self, *names: str) -> None:
         """
