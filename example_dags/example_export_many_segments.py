@@ -54,9 +54,11 @@ with DAG(
     # [START howto_operator_user_segments_list]
     segments = UserSegmentsListOperator(task_id="list_segments", name_pattern="{{ params.name_pattern }}")
 
-    exports = UserSegmentExportOperator.partial(task_id="export_segment", retries=2).expand(
-        segment_id=segments.output.map(segment_id)
-    )
+    exports = UserSegmentExportOperator.partial(
+        task_id="export_segment",
+        map_index_template="{{ user_segment_label | default(task.segment_id) }}",
+        retries=2,
+    ).expand(segment_id=segments.output.map(segment_id))
     # [END howto_operator_user_segments_list]
 
     copies = S3CopyObjectOperator.partial(

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from airflow_provider_segments.connection.form import EXTRA_FIELDS, ui_field_behaviour
 from airflow_provider_segments.emulator import Fault, FaultKind
-from airflow_provider_segments.links import DOCUMENTATION_URL, DocumentationLink, ExportedFileLink
+from airflow_provider_segments.links.user_segments import ExportedFileLink
 from tests.browser.pages import follow
 from tests.system.conftest import TOKEN
 from tests.system.running_airflow import AIRFLOW_3
@@ -103,7 +103,6 @@ def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
     expect(state).to_contain_text("deferred", ignore_case=True)
     # Airflow 2 shows it in grey from the start.
     links = ui.page.locator("a:not([disabled])")
-    expect(links.filter(has_text=DocumentationLink.name)).to_be_visible()
     expect(links.filter(has_text=ExportedFileLink.name)).to_have_count(0)
     (export_id,) = system.pending()
     system.end_all()
@@ -111,8 +110,7 @@ def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
     state = ui.open_task(DAG_ID, RUN_ID, TASK_ID)
     expect(state).to_contain_text("success", ignore_case=True)
     file = f"https://console.aws.amazon.com/s3/object/upload-bucket?prefix=path/to/{export_id}.csv"
-    for name, url in {ExportedFileLink.name: file, DocumentationLink.name: DOCUMENTATION_URL}.items():
-        assert follow(ui.page, name) == url
+    assert follow(ui.page, ExportedFileLink.name) == file
     ui.open_log(DAG_ID, RUN_ID, TASK_ID)
     expect(ui.page.get_by_text(f"Complete: export {export_id}").first).to_be_visible()
     expect(ui.page.get_by_text("Details of the export").first).to_be_visible()
