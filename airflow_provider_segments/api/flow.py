@@ -196,8 +196,8 @@ def poll(
     :param since: when the wait began, in seconds since the epoch; the age of an export without a start time.
     :raises CallError: no later poll can help.
     """
-    found, _ = yield from _poll(call, client, poll_interval, budget, since)
-    return found
+    outcome, delay = yield from _attempts(call, client, budget)
+    return _poll_of(outcome, delay, poll_interval, since)
 
 
 def poll_until(
@@ -226,37 +226,26 @@ def poll_until(
     if initial_delay > 0:
         outcome = yield Sleep(min(initial_delay, max(0.0, deadline - outcome.monotonic)))
     budget, since, status = RetryBudget(deadline=deadline), outcome.time, None
-    found = latest and _polled(latest, outcome, poll_interval, since)
+    outcome, delay = replace(outcome, answer=latest), 0.0
     while True:
-        if found is None:
-            found, outcome = yield from _poll(call, client, poll_interval, budget, since)
+        if outcome.answer is None:
+            outcome, delay = yield from _attempts(call, client, budget)
+        found = _poll_of(outcome, delay, poll_interval, since)
         if found.export is None or found.is_finished:
             return found
         remaining = deadline - outcome.monotonic
         if remaining <= 0 or (found.delay > remaining and not final_poll):
             return found
         message = None if found.export.status == status else _waiting(found.export)
-        status, delay = found.export.status, min(found.delay, remaining)
-        found = None  # thousands may be asleep at a time
-        outcome = yield Sleep(delay, *(message or ()))
+        status, sleep = found.export.status, Sleep(min(found.delay, remaining), *(message or ()))
+        del found, outcome  # thousands may be asleep at a time
+        outcome = yield sleep
 
 
-def _poll(
-    call: Call[SegmentExport],
-    client: Client,
-    poll_interval: float | None,
-    budget: RetryBudget | None,
-    since: float | None,
-) -> Flow[tuple[Poll, Outcome]]:
-    outcome, delay = yield from _attempts(call, client, budget)
+def _poll_of(outcome: Outcome, delay: float, poll_interval: float | None, since: float | None) -> Poll:
     if outcome.error is not None:
-        return Poll(None, delay, outcome.error), outcome
-    return _polled(outcome.answer, outcome, poll_interval, since), outcome
-
-
-def _polled(
-    export: SegmentExport, outcome: Outcome, poll_interval: float | None, since: float | None
-) -> Poll:
+        return Poll(None, delay, outcome.error)
+    export: SegmentExport = outcome.answer
     if export.status.is_finished:
         return Poll(export)
     started = export.start_time.timestamp() if export.start_time else since
@@ -304,31 +293,27 @@ def _attempt(
 ) -> Flow[tuple[Outcome, float]]:
     """Send a call once, when it is its turn; return the outcome and when it was sent."""
     outcome = yield connect  # first, for the rate limit is the Connection's
-    if outcome.error is None:
-        outcome = yield from _turn(call, client, budget, outcome)
-    if outcome.error is not None:
-        return outcome, outcome.monotonic
-    asked_at = outcome.monotonic
-    deadline = math.inf if budget is None else budget.deadline
-    outcome = yield Send(call, max(deadline - asked_at, FINAL_POLL_TIMEOUT))
-    return _read(call, client, outcome), asked_at
-
-
-def _turn(call: Call[Any], client: Client, budget: RetryBudget | None, outcome: Outcome) -> Flow[Outcome]:
-    """Wait for a slot of the rate limit outside of any pause."""
-    allowed = budget or RetryBudget.of_a_worker(client.max_retries)
-    throttle = client.throttle
-    while True:
-        while (pause := throttle.pause(outcome.monotonic, outcome.jitter)) > 0:
+    reserved = False
+    while outcome.error is None:
+        now = outcome.monotonic
+        if (pause := client.throttle.pause(now, outcome.jitter)) > 0:
+            allowed = budget or RetryBudget.of_a_worker(client.max_retries)
             if pause > allowed.longest_delay:
-                said = f"{call.what}: not asked, for the service said to wait for {pause:.0f} s (HTTP 429)."
-                return replace(outcome, error=RefusedError(said, status=429, retry_after=pause))
-            outcome = yield Sleep(pause)
-        if (slot := throttle.reserve(outcome.monotonic)) <= 0:
-            return outcome
-        outcome = yield Sleep(slot)
-        if throttle.pause(outcome.monotonic, 0.0) <= 0:
-            return outcome
+                return replace(outcome, error=_not_asked(call, pause)), now
+            reserved, wait = False, pause
+        else:
+            reserved, wait = True, 0.0 if reserved else client.throttle.reserve(now)
+        if wait <= 0:
+            deadline = math.inf if budget is None else budget.deadline
+            outcome = yield Send(call, max(deadline - now, FINAL_POLL_TIMEOUT))
+            return _read(call, client, outcome), now
+        outcome = yield Sleep(wait)
+    return outcome, outcome.monotonic
+
+
+def _not_asked(call: Call[Any], pause: float) -> RefusedError:
+    said = f"{call.what}: not asked, for the service said to wait for {pause:.0f} s (HTTP 429)."
+    return RefusedError(said, status=429, retry_after=pause)
 
 
 def _read(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:
