@@ -192,7 +192,7 @@ class UserSegmentsHook(BaseHook):
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply, failure = None, None
+            reply, failure, outcome = None, None, None  # not kept through a sleep
             try:
                 if isinstance(step, Send):
                     reply = self._client.send(step.call, step.timeout)

@@ -129,7 +129,7 @@ class UserSegmentsAsyncHook:
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply, failure = None, None
+            reply, failure, outcome = None, None, None  # not kept through a sleep
             try:
                 if isinstance(step, Send):
                     reply = await client.send(step.call, step.timeout)
