@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this package's errors become Airflow's."""
+"""How this package's errors become Airflow's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_provider_segments.api.errors import UserSegmentsError
+from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["UserSegmentsException", "airflow_errors"]
+__all__ = ["InvalidArgumentError", "UserSegmentsException", "airflow_errors", "argument_errors"]
 
 
 class UserSegmentsException(AirflowException):
     """A try failed; Airflow's retries apply. The cause is a `UserSegmentsError`."""
+
+
+class InvalidArgumentError(ConfigurationError, AirflowFailException):
+    """
+    An argument of an operator or sensor is wrong.
+
+    A mapped task is constructed on a worker: there this fails it without retries.
+    """
 
 
 @contextmanager
@@ -34,6 +42,26 @@ def airflow_errors(
     try:
         yield
     except UserSegmentsError as error:
+        if isinstance(error, AirflowException):
+            raise
         kind = next((into for of, into in (instead or {}).items() if isinstance(error, of)), None)
         kind = kind or (AirflowFailException if error.permanent else UserSegmentsException)
         raise kind(str(error)) from error
+
+
+@contextmanager
+def argument_errors(task_id: str | None) -> Iterator[None]:
+    """
+    Turn errors of a task's constructor into `InvalidArgumentError`, those of Airflow's base classes too.
+
+    :param task_id: the task, for the message.
+    """
+    try:
+        yield
+    except InvalidArgumentError:
+        raise
+    except (ValueError, TypeError, AirflowException) as error:
+        # Airflow's own kinds, such as a duplicate task id, are wrong in themselves and known when the DAG is parsed.
+        if isinstance(error, AirflowException) and type(error) is not AirflowException:
+            raise
+        raise InvalidArgumentError(f"{task_id}: {error}") from error

@@ -52,7 +52,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [
-            f"{_PACKAGE}.links.{name}" for name in ("ExportedFileLink", "S3FileLink", "DocumentationLink")
+            f"{_PACKAGE}.links.user_segments.{name}" for name in ("ExportedFileLink", "S3FileLink")
         ],
         # Read by Airflow 3.2 and later; `python -m airflow_provider_segments` is the same elsewhere.
         "cli": [f"{_PACKAGE}.cli.definition.airflow_commands"],

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 from airflow_provider_segments.utils.clock import Clock
 
+try:
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+except ImportError:
+    from airflow.utils.context import OutletEventAccessors  # type: ignore[no-redef]
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -144,3 +149,16 @@ def context(store: Any = None, max_tries: int = 2) -> Any:
     """Return what a task's context has that operators use."""
     found: dict[str, Any] = {"ti": FakeTaskInstance(max_tries), "map_index_template": None}
     return found if store is None else found | {"task_state_store": store}
+
+
+def outlet_events() -> Any:
+    """Return what a context has for the events of a task's outlets."""
+    return OutletEventAccessors()
+
+
+def alias_events(accessor: Any) -> list[Any]:
+    """Return the events that were added to an alias, each with its ``extra``."""
+    if hasattr(accessor, "asset_alias_events"):
+        found: list[Any] = accessor.asset_alias_events
+        return found
+    return [SimpleNamespace(**event) for event in accessor.dataset_alias_events]

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
-from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+from airflow_provider_segments.api.reattach import LONGEST_MEMORY
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.settings import read_settings
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
@@ -288,9 +288,9 @@ def test_histories(
         patch.setattr(UserSegmentsHook, "clock", world)
         patch.setattr(UserSegmentsAsyncHook, "clock", world)
         for module in (
-            "_deadline",
-            "_deferral",
-            "operators._take_up",
+            "utils.deadline",
+            "operators.waiting",
+            "operators.reattach",
             "triggers.user_segments",
         ):
             patch.setattr(f"airflow_provider_segments.{module}.utcnow", world.now)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_segments.api.errors import ConfigurationError, FileTransferError
 from airflow_provider_segments.hooks._source import s3_client, s3_failures
-from airflow_provider_segments.links import s3_console_url
+from airflow_provider_segments.links.user_segments import s3_console_url
 
 if TYPE_CHECKING:
     from airflow_provider_segments.api.files import ExportFile

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator
-
-from airflow_provider_segments._deferral import defer, refuse_end_from_trigger
-from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
-from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
+from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.exceptions import UserSegmentsException, airflow_errors
-from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
-from airflow_provider_segments.operators._outlets import lineage, tell_outlets
-from airflow_provider_segments.operators._take_up import RunningExport
-from airflow_provider_segments.utils.deadline import Deadline, deadline_of, ended_by, in_seconds
+from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
+from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
+from airflow_provider_segments.operators.reattach import RunningExport
+from airflow_provider_segments.operators.waiting import WaitingOperator
+from airflow_provider_segments.utils.deadline import checked_poll_interval, deadline_of, in_seconds
+from airflow_provider_segments.utils.lineage import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,15 +22,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_segments.api.models import SegmentExport
-    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 __all__ = ["UserSegmentExportOperator", "UserSegmentsListOperator"]
 
-# What Airflow resumes a task with when its trigger has failed or its second deadline has passed.
-_TRIGGER_FAILED = "__fail__"
 
-
-class UserSegmentsListOperator(BaseOperator):
+class UserSegmentsListOperator(UserSegmentsBaseOperator):
     """
     List the project's user segments, as plain dicts fit for dynamic task mapping.
 
@@ -59,22 +51,19 @@ class UserSegmentsListOperator(BaseOperator):
         mparticle_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(mparticle_conn_id=mparticle_conn_id, **kwargs)
         self.name_pattern = name_pattern
         self.category = category
         self.segment_type = segment_type
-        self.mparticle_conn_id = mparticle_conn_id
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the segments that pass all filters, in the service's order."""
-        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
-
         with airflow_errors():
+            self.require_text("mparticle_conn_id")
+            self.allow_text("name_pattern", "category", "segment_type")
             pattern = self._pattern()
             self._check_type()
-            segments = [
-                segment.to_dict() for segment in UserSegmentsHook(self.mparticle_conn_id).list_segments()
-            ]
+            segments = [segment.to_dict() for segment in self.hook.list_segments()]
         found = [segment for segment in segments if self._fits(segment, pattern)]
         self.log.info("%d of the project's %d segments pass the filters.", len(found), len(segments))
         return found
@@ -102,7 +91,7 @@ class UserSegmentsListOperator(BaseOperator):
         )
 
 
-class UserSegmentExportOperator(BaseOperator):
+class UserSegmentExportOperator(WaitingOperator):
     """
     Export a user segment to a file on Amazon S3 and wait for it without holding a worker.
 
@@ -121,19 +110,18 @@ class UserSegmentExportOperator(BaseOperator):
     :param mparticle_conn_id: the Connection (templated).
     :param wait_for_completion: False to succeed as soon as the export is requested; a sensor may wait for it.
     :param deferrable: wait in the triggerer, not on a worker.
-    :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+    :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
     :param defer_after: seconds to wait on the worker before deferring: about what a deferral costs.
     :param timeout: of the wait, across deferrals: a timedelta or seconds. The task's execution_timeout counts
         too; the earlier ends the wait.
-    :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request takes
-        the running export up again instead of starting another.
+    :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request reattaches
+        to the running export instead of requesting another.
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
         Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
         listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
-    operator_extra_links: Sequence[Any] = (ExportedFileLink(), DocumentationLink())
     ui_color = "#cfe3f5"
 
     def __init__(
@@ -153,73 +141,38 @@ class UserSegmentExportOperator(BaseOperator):
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
-        if (segment_id is None) == (segment_name is None):
-            given = "neither" if segment_id is None else "both"
-            raise ValueError(f"{self.task_id}: give exactly one of segment_id and segment_name, not {given}.")
-        in_seconds(f"{self.task_id}: timeout", timeout)
-        if poll_interval is not None:
-            in_seconds(f"{self.task_id}: poll_interval", poll_interval)
-        if not isinstance(defer_after, int | float) or not defer_after >= 0:
-            raise ValueError(
-                f"{self.task_id}: defer_after is {defer_after!r}, but it has to be a number of seconds from 0."
+        with argument_errors(kwargs.get("task_id")):
+            super().__init__(
+                output_format=output_format,
+                mparticle_conn_id=mparticle_conn_id,
+                deferrable=deferrable,
+                poll_interval=checked_poll_interval(poll_interval),
+                end_from_trigger=end_from_trigger,
+                multiple_outputs=multiple_outputs,
+                **kwargs,
             )
+            in_seconds("timeout", timeout)
+            if not isinstance(defer_after, int | float) or not defer_after >= 0:
+                raise InvalidArgumentError(
+                    f"{self.task_id}: defer_after is {defer_after!r}, but it has to be a number of seconds from 0."
+                )
         self.segment_id = segment_id
         self.segment_name = segment_name
-        self.output_format = output_format
-        self.mparticle_conn_id = mparticle_conn_id
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
         self.defer_after = defer_after
         self.timeout = timeout
         self.durable = durable
-        self.end_from_trigger = end_from_trigger
-        refuse_end_from_trigger(self)
         self._export_id: str | None = None
-        # What the links show, by the keys of the XComs.
-        self._told: dict[str, Any] = {}
+        self._check_end_from_trigger()
+        self._check_segment_and_outlets()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Request the export or take up the running one, and wait for it."""
-        name_mapped_task(self, context, self.segment_name or self.segment_id)
+        """Request the export or reattach to the running one, and wait for it."""
         with airflow_errors():
-            export = self._begin(context)
-            if not self.wait_for_completion:
-                return export.result(self.output_format)
-            deadline = deadline_of(context, self.timeout, self.execution_timeout)
-            export = (
-                self._wait_briefly_or_defer(context, export, deadline)
-                if self.deferrable
-                else self._wait(export, deadline)
-            )
-            return self._finish(context, export)
-
-    def execute_complete(
-        self, context: Context, event: Any = None, export_id: str | None = None
-    ) -> dict[str, Any]:
-        """Resume after the trigger's event."""
-        from airflow_provider_segments.triggers._events import read_event
-
-        with airflow_errors():
-            return self._finish(context, read_event(event, export_id or self._pushed_export_id(context)))
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, and say of which export the trigger failed or timed out, which Airflow does not know."""
-        name_mapped_task(self, context, self.segment_name or self.segment_id)
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowException as error:
-            if next_method != _TRIGGER_FAILED:
-                raise
-            raise UserSegmentsException(
-                f"The wait for export {self._pushed_export_id(context)} ended without an event of its trigger "
-                f"({error}). The export goes on at the service; what the trigger ran into stands above and in the "
-                "triggerer's log."
-            ) from error
+            return self._export(context)
 
     def on_kill(self) -> None:
-        """Say what the kill does not end."""
+        """Log what the kill does not end."""
         if self._export_id:
             self.log.warning(
                 "The task was killed, but export %s goes on: the service has no call to cancel it.",
@@ -227,91 +180,68 @@ class UserSegmentExportOperator(BaseOperator):
             )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Tell OpenLineage, if it is installed, of the segment and of the object its users went to."""
-        result = self._told.get("return_value")
-        return result and lineage(self._hook.service_url, result)
+        """Return for OpenLineage, if it is installed, the segment and the object its users went to."""
+        return self._result and lineage(self.hook.service_url, self._result)
 
-    @cached_property
-    def _hook(self) -> UserSegmentsHook:
-        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+    def _check_segment_and_outlets(self) -> None:
+        if (self.segment_id is None) == (self.segment_name is None):
+            given = "neither" if self.segment_id is None else "both"
+            raise InvalidArgumentError(
+                f"{self.task_id}: give exactly one of segment_id and segment_name, not {given}."
+            )
+        if self.outlets and not self.wait_for_completion:
+            raise InvalidArgumentError(
+                f"{self.task_id}: with wait_for_completion=False the task ends before there is a file, so its outlets "
+                "would get an event too early. Give them to the sensor that waits."
+            )
 
-        return UserSegmentsHook(self.mparticle_conn_id)
+    def _export(self, context: Context) -> dict[str, Any]:
+        self._show_label(context, self.segment_name or self.segment_id)
+        export = self._reattach_or_request(context)
+        if not self.wait_for_completion:
+            return export.result(self.output_format)
+        return self._finish(context, self._wait_or_defer(context, export))
 
-    def _begin(self, context: Context) -> SegmentExport:
-        running = RunningExport(context, self._asked(), durable=self.durable, log=self.log)
-        export = running.take_up(self._hook)
+    def _reattach_or_request(self, context: Context) -> SegmentExport:
+        request = self._request()
+        running = RunningExport(context, request, durable=self.durable, log=self.log)
+        export = running.reattach(self.hook)
         if export is None:
-            segment_id = self.segment_id or self._hook.get_segment(name=self.segment_name).segment_id
+            segment_id = self.segment_id or self.hook.get_segment(name=self.segment_name).segment_id
             running.announce()
-            export = self._hook.request_export(segment_id, self.output_format)
+            export = self.hook.request_export(segment_id, self.output_format)
             running.keep(export)
         self._export_id = export.export_id
-        name_mapped_task(self, context, export.segment.name, now=True)
-        context["ti"].xcom_push(key="export_id", value=export.export_id)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="export_id", value=export.export_id)
         return export
 
-    def _pushed_export_id(self, context: Context) -> str:
-        """Return the id of this try's export; `dag.test()` loses what `defer` was given for the resumed half."""
-        ti = context["ti"]
-        return str(ti.xcom_pull(task_ids=self.task_id, key="export_id", map_indexes=ti.map_index))
+    def _request(self) -> dict[str, str]:
+        """Return what is requested, rendered; a later try that requests the same reattaches."""
+        segment = "segment_name" if self.segment_id is None else "segment_id"
+        names = (segment, "output_format", "mparticle_conn_id")
+        self.require_text(*names)
+        return {name: getattr(self, name) for name in names}
 
-    def _asked(self) -> dict[str, str]:
-        """Return what is asked for, rendered; a later try of the same request asks for the same."""
-        asked = (
-            {"segment_id": self.segment_id}
-            if self.segment_id is not None
-            else {"segment_name": self.segment_name}
-        )
-        asked |= {"output_format": self.output_format, "mparticle_conn_id": self.mparticle_conn_id}
-        for name, value in asked.items():
-            if not isinstance(value, str) or not value.strip():
-                raise ConfigurationError(
-                    f"{self.task_id}: {name} is {value!r} once rendered, but it has to name something."
-                )
-        return asked  # type: ignore[return-value]
-
-    def _wait(self, export: SegmentExport, deadline: Deadline) -> SegmentExport:
-        try:
-            return self._hook.wait_for_export(
-                export.export_id, deadline.seconds_left, self.poll_interval, latest=export
-            )
-        except ExportTimeoutError as error:
-            raise ended_by(error, deadline.name) from error
-
-    def _wait_briefly_or_defer(
-        self, context: Context, export: SegmentExport, deadline: Deadline
-    ) -> SegmentExport:
-        """Wait about as long as a deferral costs, for most exports take seconds."""
+    def _wait_or_defer(self, context: Context, export: SegmentExport) -> SegmentExport:
+        """Wait on the worker; a deferrable task only about as long as a deferral costs."""
+        deadline = deadline_of(context, self.timeout, self.execution_timeout)
         if export.status.is_finished:
             return export
-        if not self.defer_after:
+        if self.deferrable and not self.defer_after:
             self._defer(context, export.export_id, deadline)
-        brief = min(self.defer_after, deadline.seconds_left)
-        try:
-            return self._hook.wait_for_export(
-                export.export_id, brief, self.poll_interval, latest=export, last_look=False
-            )
-        except ExportTimeoutError as error:
-            if error.refused and error.retry_in >= deadline.seconds_left:
-                raise ended_by(error, deadline.name) from error
-            self._defer(context, export.export_id, deadline, error.retry_in)
-
-    def _defer(
-        self, context: Context, export_id: str, deadline: Deadline, first_look_in: float = 0.0
-    ) -> NoReturn:
-        self._hook.close()
-        defer(
-            self, context, export_id, deadline, first_look_in=first_look_in, kwargs={"export_id": export_id}
+        seconds = min(self.defer_after, deadline.seconds_left) if self.deferrable else deadline.seconds_left
+        poll = self.hook.poll_until(
+            export.export_id, seconds, self.poll_interval, latest=export, final_poll=not self.deferrable
         )
+        if self.deferrable:
+            return self._finished_or_defer(context, poll, export.export_id, deadline)
+        return self._finished(poll, deadline)
 
-    def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        name_mapped_task(self, context, export.segment.name)
-        result = self._told["return_value"] = self._deliver(context, export.ensure_complete())
-        tell_details(self.log, result)
-        tell_outlets(self, context, result)
-        return result
-
-    def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        result = export.result(self.output_format)
-        tell_complete(self.log, export, result)
-        return result
+    def _awaited_export_id(self, context: Context) -> str | None:
+        """Return what was pushed: `dag.test()`, and a trigger that failed, lose what the deferral kept."""
+        if not self.do_xcom_push:
+            return None
+        ti = context["ti"]
+        pushed = ti.xcom_pull(task_ids=self.task_id, key="export_id", map_indexes=ti.map_index)
+        return None if pushed is None else str(pushed)

@@ -3,72 +3,66 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import cached_property
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
 )
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_segments._deferral import TRIGGER, defer, end_in_trigger, refuse_end_from_trigger
-from airflow_provider_segments._story import name_mapped_task, tell_complete, tell_details
-from airflow_provider_segments.api.errors import (
-    CallError,
-    ConfigurationError,
-    ExportFailedError,
-    ExportTimeoutError,
-)
+from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.exceptions import airflow_errors
-from airflow_provider_segments.links import DocumentationLink, ExportedFileLink
-from airflow_provider_segments.utils.deadline import deadline_of, ended_by, in_seconds
+from airflow_provider_segments.exceptions import (
+    InvalidArgumentError,
+    UserSegmentsException,
+    airflow_errors,
+    argument_errors,
+)
+from airflow_provider_segments.operators.waiting import WaitingOperator
+from airflow_provider_segments.utils.deadline import deadline_of, in_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import timedelta
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segments.api.models import SegmentExport
-    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+    from airflow_provider_segments.api.flow import Poll
 
 __all__ = ["UserSegmentExportSensor"]
 
-# An export that failed stays so: another try of the sensor can't help. Both become what soft_fail looks for.
+# An export that failed stays so: another try of the sensor can't help.
 _INSTEAD = {ExportTimeoutError: AirflowSensorTimeout, ExportFailedError: AirflowFailException}
-# Each look of a rescheduled sensor costs a task start.
+# Seconds; each poke of a rescheduled sensor costs a task start.
 _RESCHEDULE_INTERVAL = 60.0
-# Seconds: so short a wait that it holds one look.
-_ONE_LOOK = 1e-3
+# Of Airflow's sensors; a trigger has none of them.
+_ON_A_WORKER_ONLY = ("exponential_backoff", "max_wait", "silent_fail")
 
 
-class UserSegmentExportSensor(BaseSensorOperator):
+class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
     """
     Wait for an export that something else has requested, and return the same XComs as the export operator.
 
-    It waits in the triggerer unless told otherwise; ``mode="reschedule"`` frees the worker between two looks, and
-    ``deferrable=False`` holds it. Outages and 429s are sat out in each mode.
+    It waits in the triggerer unless told otherwise; ``mode="reschedule"`` frees the worker between two pokes, and
+    ``deferrable=False`` holds it. Outages and 429s don't end the wait in any mode.
 
     :param export_id: the export (templated).
     :param output_format: the format it was requested in, for the result: the service doesn't repeat it (templated).
     :param mparticle_conn_id: the Connection (templated).
     :param deferrable: wait in the triggerer. By default so, unless the mode is ``reschedule``.
-    :param poke_interval: fixed seconds between two looks; None for the adaptive schedule (60 s in the mode
-        ``reschedule``).
+    :param poke_interval: fixed seconds between two polls; None for the adaptive schedule (60 s in the mode
+        ``reschedule`` and with ``exponential_backoff``).
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
         Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
         listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
-    :param start_from_trigger: start in the triggerer, without a worker before. Not with an id from an upstream
-        task. A mapped sensor starts on a worker all the same. ``pre_execute`` and ``on_execute_callback`` are not
-        called; with end_from_trigger, no task can be expanded over the result.
     """
 
     template_fields: Sequence[str] = ("export_id", "output_format", "mparticle_conn_id")
-    operator_extra_links = (ExportedFileLink(), DocumentationLink())
     ui_color = "#e3edd5"
 
     def __init__(
@@ -80,128 +74,107 @@ class UserSegmentExportSensor(BaseSensorOperator):
         deferrable: bool | None = None,
         poke_interval: timedelta | float | None = None,
         end_from_trigger: bool = False,
-        start_from_trigger: bool = False,
         multiple_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            poke_interval=_RESCHEDULE_INTERVAL if poke_interval is None else poke_interval,
-            multiple_outputs=multiple_outputs,
-            **kwargs,
-        )
-        if deferrable and self.mode == "reschedule":
-            raise ValueError(
-                f"{self.task_id}: deferrable=True and mode='reschedule' exclude each other; choose one."
+        fixed = poke_interval is not None
+        with argument_errors(kwargs.get("task_id")):
+            super().__init__(
+                output_format=output_format,
+                mparticle_conn_id=mparticle_conn_id,
+                deferrable=bool(deferrable),
+                poke_interval=poke_interval if fixed else _RESCHEDULE_INTERVAL,
+                poll_interval=in_seconds("poke_interval", poke_interval) if fixed else None,
+                end_from_trigger=end_from_trigger,
+                multiple_outputs=multiple_outputs,
+                **kwargs,
             )
-        in_seconds(f"{self.task_id}: timeout", self.timeout)
+            in_seconds("timeout", self.timeout)
         self.export_id = export_id
-        self.output_format = output_format
-        self.mparticle_conn_id = mparticle_conn_id
-        self.deferrable = self.mode != "reschedule" if deferrable is None else deferrable
-        self.poll_interval = (
-            None if poke_interval is None else in_seconds(f"{self.task_id}: poke_interval", poke_interval)
-        )
-        self._longer_pause = 0.0
-        # What the links show, by the keys of the XComs.
-        self._told: dict[str, Any] = {}
-        self.end_from_trigger = end_from_trigger
-        refuse_end_from_trigger(self)
-        if start_from_trigger:
-            self._start_from_trigger()
+        self.deferrable = not self.reschedule if deferrable is None else deferrable
+        self._check_end_from_trigger()
+        self._check_mode()
+        self._context: Context | None = None
+        self._poll: Poll | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; on a worker that is held anyway, wait until the end."""
-        name_mapped_task(self, context, self.export_id, now=True)
-        with airflow_errors(_INSTEAD):
-            if not isinstance(self.export_id, str) or not self.export_id.strip():
-                raise ConfigurationError(f"{self.task_id}: export_id is {self.export_id!r} once rendered.")
-            if self.deferrable:
-                export = self._look_or_defer(context)
-            elif self.reschedule:
-                found = self._look()
-                if found is None or not found.status.is_finished:
-                    return PokeReturnValue(False)
-                export = found
-            else:
-                export = self._hook.wait_for_export(self.export_id, self.timeout, self.poll_interval)
-            return PokeReturnValue(True, self._result(context, export))
-
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Resume after the trigger's event."""
-        from airflow_provider_segments.triggers._events import read_event
-
-        name_mapped_task(self, context, self.export_id)
-        with airflow_errors(_INSTEAD):
-            return self._result(context, read_event(event, self.export_id))
-
-    @cached_property
-    def _hook(self) -> UserSegmentsHook:
-        from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
-
-        return UserSegmentsHook(self.mparticle_conn_id)
-
-    def _look_or_defer(self, context: Context) -> SegmentExport:
-        try:
-            return self._hook.wait_for_export(self.export_id, _ONE_LOOK, self.poll_interval, last_look=False)
-        except ExportTimeoutError as error:
-            self._hook.close()
-            deadline = deadline_of(context, self.timeout, self.execution_timeout)
-            if error.refused and error.retry_in >= deadline.seconds_left:
-                raise ended_by(error, deadline.name) from error
-            defer(self, context, self.export_id, deadline, first_look_in=error.retry_in)
-
-    def _look(self) -> SegmentExport | None:
-        from airflow_provider_segments.api.pacing import ends_a_wait
-
-        try:
-            return self._hook.get_export(self.export_id)
-        except CallError as error:
-            if ends_a_wait(error):
-                raise
-            self._longer_pause = error.retry_after or 0.0
-            self.log.warning("%s The wait goes on.", error)
-            return None
+        """Poll the export once."""
+        self._show_label(context, self.export_id)
+        with self._airflow_errors():
+            self.require_text("export_id", "output_format", "mparticle_conn_id")
+            # The trigger repeats what fails, without holding a worker.
+            poll = self.hook.poll_export(self.export_id, self.poll_interval, retry=not self.deferrable)
+            self._context, self._poll = context, poll
+            if poll.is_finished:
+                return PokeReturnValue(True, self._finish(context, poll.finished_export()))
+        if poll.export is not None:
+            self.log.info("%s is %s.", poll.export.label, poll.export.status.value[:50])
+        else:
+            self.log.warning("%s The wait goes on.", poll.error)
+        return PokeReturnValue(False)
 
     def _get_next_poke_interval(
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        # Not past the timeout, which Airflow looks at only when it pokes.
-        return min(max(pause, self._longer_pause), max(self.timeout - run_duration(), 0.0) + 1.0)
+        """Return the seconds until the next poke; Airflow asks after each one, so this is where to defer."""
+        if self.deferrable:
+            self._defer_after_poke()
+        if self.poll_interval is None and not (self.reschedule or self.exponential_backoff):
+            pause = self._adaptive_interval(run_duration())
+        else:
+            pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        if self.max_wait is not None:
+            pause = min(pause, self.max_wait.total_seconds())
+        if self._poll is not None and self._poll.error is not None:
+            pause = max(pause, self._poll.delay)
+        # Not past the timeout, which Airflow looks at only after a poke.
+        return min(pause, max(self.timeout - run_duration(), 0.0) + 1.0)
 
-    def _start_from_trigger(self) -> None:
-        """Have the scheduler start the trigger, with what is known when the DAG is parsed."""
-        from airflow.triggers.base import StartTriggerArgs
+    def _defer_after_poke(self) -> None:
+        from airflow_provider_segments.api.flow import Poll
 
+        context: Any = self._context
+        with self._airflow_errors():
+            deadline = deadline_of(context, self.timeout, self.execution_timeout)
+            self._finished_or_defer(context, self._poll or Poll(None), self.export_id, deadline)
+
+    def _adaptive_interval(self, waited: float) -> float:
+        """Return the delay of the adaptive schedule; the age of an export without a start time is that of the wait."""
+        from airflow_provider_segments.api.retries import poll_delay
+
+        if self._poll is None or self._poll.export is None or self._poll.export.start_time is None:
+            return poll_delay(waited, None, self.hook.clock.jitter())
+        return self._poll.delay
+
+    @contextmanager
+    def _airflow_errors(self) -> Iterator[None]:
+        """Raise this package's errors as Airflow's; with soft_fail or never_fail, log them and skip, in each mode."""
+        try:
+            with airflow_errors(_INSTEAD):
+                yield
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            goes_on = self.silent_fail and isinstance(error, UserSegmentsException)
+            if goes_on or not (self.soft_fail or self.never_fail):
+                raise
+            self.log.error("%s", error)  # noqa: TRY400 - a message, whose traceback says nothing
+            option = "soft_fail" if self.soft_fail else "never_fail"
+            raise AirflowSkipException(f"Skipping, for {option} is set to True: {error}") from error
+
+    def _awaited_export_id(self, context: Context) -> str:
+        return self.export_id
+
+    def _check_mode(self) -> None:
         if not self.deferrable:
-            raise ConfigurationError(f"{self.task_id}: start_from_trigger=True needs a deferrable sensor.")
-        if not isinstance(self.export_id, str) or "xcom" in self.export_id:
-            raise ConfigurationError(
-                f"{self.task_id}: start_from_trigger=True can't take export_id from an upstream task, for no worker "
-                "looks it up. Take start_from_trigger out, or give the id as text or as {{ dag_run.conf[...] }}."
+            return
+        if self.reschedule:
+            raise InvalidArgumentError(
+                f"{self.task_id}: deferrable=True and mode='reschedule' exclude each other; choose one."
             )
-        if "{{" in self.export_id and not AIRFLOW_V_3_3_PLUS:
-            raise ConfigurationError(
-                f"{self.task_id}: start_from_trigger=True renders no template before Airflow 3.3; give export_id as "
-                "plain text or take start_from_trigger out."
+        if given := [name for name in _ON_A_WORKER_ONLY if getattr(self, name)]:
+            raise InvalidArgumentError(
+                f"{self.task_id}: {' and '.join(given)} can't be had in the triggerer, where the sensor waits unless "
+                "told otherwise. Leave it out, for the schedule adapts to the export's age by itself, or set "
+                "deferrable=False or mode='reschedule'."
             )
-        # Set on this task: the class's would be shared by all.
-        self.start_from_trigger = True
-        self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=TRIGGER,
-            next_method="execute_complete",
-            trigger_kwargs={
-                "export_id": self.export_id,
-                "mparticle_conn_id": self.mparticle_conn_id,
-                "poll_interval": self.poll_interval,
-                **end_in_trigger(self),
-            },
-            timeout=min(timedelta(seconds=self.timeout), self.execution_timeout or timedelta.max),
-        )
-
-    def _result(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        name_mapped_task(self, context, export.segment.name)
-        result = self._told["return_value"] = export.ensure_complete().result(self.output_format)
-        tell_complete(self.log, export, result)
-        tell_details(self.log, result)
-        return result

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
-from airflow_provider_segments.exceptions import airflow_errors
-from airflow_provider_segments.links import DocumentationLink, S3FileLink
-from airflow_provider_segments.operators._take_up import TransferUnderWay
+from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors
+from airflow_provider_segments.links.user_segments import S3FileLink
+from airflow_provider_segments.operators.reattach import TransferUnderWay
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         "aws_conn_id",
         "source_aws_conn_id",
     )
-    operator_extra_links: Sequence[Any] = (S3FileLink(), DocumentationLink())
+    operator_extra_links: Sequence[Any] = (S3FileLink(),)
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
     ) -> None:
         super().__init__(**kwargs)
         if self.end_from_trigger or not self.wait_for_completion:
-            raise ConfigurationError(
+            raise InvalidArgumentError(
                 f"{self.task_id}: the file is transferred on a worker once the export is complete, so "
                 "end_from_trigger=True and wait_for_completion=False can't be had."
             )
@@ -110,8 +110,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
         )
         if url := destination.console_url:
-            self._told[S3FileLink.key] = url
-            if not AIRFLOW_V_3_0_PLUS:
+            self.link_values[S3FileLink.key] = url
+            if not AIRFLOW_V_3_0_PLUS and self.do_xcom_push:
                 context["ti"].xcom_push(key=S3FileLink.key, value=url)
         return result | {
             "source_uri": result["filename"],
@@ -129,8 +129,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         file = ensure_kept(export)
         if not (export.filename or "").startswith("s3://"):
             # The query of a presigned URL is not handed from process to process, and holds for minutes.
-            fresh = self._hook.get_export(export.export_id).ensure_complete()
-            with open_url(fresh.filename or "", self._hook.settings) as source:
+            fresh = self.hook.get_export(export.export_id).ensure_complete()
+            with open_url(fresh.filename or "", self.hook.settings) as source:
                 return destination.write(source)
         if self.source_aws_conn_id in (None, self.aws_conn_id):
             return destination.copy(file)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments._story import tell_complete, tell_details
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.triggers._events import failure_event, finished_event
+from airflow_provider_segments.triggers.events import failure_event, finished_event
 from airflow_provider_segments.utils.clock import utcnow
 from airflow_provider_segments.utils.deadline import LONGEST, checked_poll_interval
+from airflow_provider_segments.utils.log import log_complete, log_details
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,13 +31,13 @@ class UserSegmentExportTrigger(BaseTrigger):
     """
     Wait until an export is finished.
 
-    It only looks: a trigger may run twice, and a request started twice can't be taken back. All that wait on
-    one Connection in one triggerer share one client. The event carries the whole final export.
+    It only polls: a trigger may run twice, and an export requested twice can't be cancelled. All that wait on one
+    Connection in one triggerer share one client. The event carries the whole final export.
 
     :param export_id: the export.
     :param mparticle_conn_id: the Connection; credentials are read from it in the triggerer.
     :param deadline: the instant at which the wait ends, as ISO 8601 with a time zone; None for no end.
-    :param poll_interval: fixed seconds between two looks; None for the adaptive schedule.
+    :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
     :param deadline_name: what set the deadline, for the message.
     :param not_before: the instant before which the service is not to be asked, as ISO 8601 with a time zone, when
         it said so to whoever waited before.
@@ -110,44 +110,27 @@ class UserSegmentExportTrigger(BaseTrigger):
             timed_out = ExportTimeoutError(f"{poll.reason} ({self.deadline_name} ended the wait)")
             return _resume(failure_event(self.export_id, timed_out))
         export = poll.finished_export()
-        if self.end_from_trigger and await self._hand_over(export):
+        if self.end_from_trigger and await self._finish_task(export):
             return TaskSuccessEvent()  # type: ignore[no-untyped-call]
         return _resume(finished_event(export))
 
-    async def _hand_over(self, export: SegmentExport) -> bool:
+    async def _finish_task(self, export: SegmentExport) -> bool:
         """Write the XComs a worker would write; False if a worker has to finish the task after all."""
         try:
             result = export.ensure_complete().result(self.output_format)
         except ExportFailedError:  # failures are the worker's, where retries and callbacks hold
             return False
+        from airflow_provider_segments.triggers.xcoms import write_xcoms
+
         try:
-            # Writing asks Airflow's supervisor, or its database, in a blocking way (see `SharedClient` for the thread).
-            await sync_to_async(self._write_xcoms)(result)
+            # In the thread in which Airflow allows such calls (see `SharedClient`).
+            await sync_to_async(write_xcoms)(self.task_instance, result, self.xcom_keys)
         except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a worker can still finish the task
             self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)
             return False
-        tell_complete(self.log, export, result)
-        tell_details(self.log, result)
+        log_complete(self.log, export, result)
+        log_details(self.log, result)
         return True
-
-    def _write_xcoms(self, result: dict[str, Any]) -> None:
-        # Not through TaskSuccessEvent, whose XComs Airflow 3.3 encodes twice.
-        from airflow.providers.common.compat.sdk import XCom
-
-        from airflow_provider_segments.links import link_xcoms
-
-        ti: Any = self.task_instance
-        values = result | {"return_value": result}
-        wanted = values if self.xcom_keys is None else {key: values[key] for key in self.xcom_keys}
-        for key, value in (wanted | link_xcoms(result if wanted else {})).items():
-            XCom.set(
-                key=key,
-                value=value,
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=ti.map_index,
-            )
 
 
 def _resume(event: dict[str, Any]) -> TriggerEvent:

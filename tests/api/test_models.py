@@ -293,7 +293,7 @@ def test_the_protocol_stands_alone() -> None:
     """Importing api/ loads no Airflow and nothing that does I/O over HTTP."""
     code = (
         "import sys\n"
-        "from airflow_provider_segments.api import calls, errors, flow, models, take_up, throttle\n"
+        "from airflow_provider_segments.api import calls, errors, flow, models, reattach, throttle\n"
         "print([name for name in ('airflow', 'requests', 'aiohttp', 'boto3') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finishing and starting in the triggerer: downstream reads the very same values, and no worker wakes for it."""
+"""Finishing in the triggerer: downstream reads the very same values, and no worker wakes for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
-from tests.system.running_airflow import AIRFLOW_3
 
 if TYPE_CHECKING:
     from tests.system.conftest import System
@@ -87,13 +86,13 @@ def test_operator(system: System) -> None:
 
 
 def test_sensor(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for the sensor, which can do without any worker."""
+    """The same for the sensor."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT",
         system.airflow.environment["AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"],
     )
     export_id = UserSegmentsHook().request_export(system.service.segments[0].segment_id).export_id
-    tasks = ["worker", "trigger", "triggerer_only"] if AIRFLOW_3 else ["worker", "trigger"]
+    tasks = ["worker", "trigger"]
     run_to_the_end(system, "sensing", {"export_id": export_id}, {task: ["deferred"] for task in tasks})
     found = [xcoms(system, "sensing", task) for task in tasks]
     assert found[0]["export_id"] == export_id
@@ -101,6 +100,4 @@ def test_sensor(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [xcoms(system, "sensing", f"read_{task}") for task in tasks] == [
         {"return_value": [values["return_value"], values["s3_key"], values["expires_at"]]} for values in found
     ]
-    check_starts(system, "sensing", dict(zip(tasks, (2, 1, 0), strict=False)))
-    if AIRFLOW_3:
-        assert system.recorded("triggerer_only") == set()
+    check_starts(system, "sensing", {"worker": 2, "trigger": 1})

@@ -25,7 +25,7 @@ from airflow_provider_segments.hooks._destination import Destination
 from airflow_provider_segments.hooks._source import Source
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
-from airflow_provider_segments.triggers._events import finished_event
+from airflow_provider_segments.triggers.events import finished_event
 from tests import dag_runs
 from tests.support import FakeStore, context
 from tests.system.running_airflow import free_port
@@ -466,7 +466,7 @@ def test_link_to_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     made.execute(where)
     # Airflow 2 asks for the XCom when it shows the link, Airflow 3 the task itself.
     assert ("s3_console_url" in where["ti"].pushed) is not AIRFLOW_V_3_0_PLUS
-    assert made._told["s3_console_url"] == "https://console.example.com"
+    assert made.link_values["s3_console_url"] == "https://console.example.com"
 
 
 @pytest.mark.usefixtures("service")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_provider_segments.api.errors import ExportTimeoutError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
-from airflow_provider_segments.links import link_xcoms
-from airflow_provider_segments.triggers._events import read_event
+from airflow_provider_segments.triggers.events import read_event
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
 if TYPE_CHECKING:
@@ -115,31 +115,68 @@ async def test_on_kill(told: Callable[[], str]) -> None:
     assert "export the-id goes on" in told()
 
 
-@pytest.mark.parametrize("works", [True, False])
-async def test_end_from_trigger(connected: Emulator, monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
-    """XComs first, then the end; if they can't be written, a worker finishes the task after all."""
-    written: dict[str, Any] = {}
+class Supervisor:
+    """What Airflow keeps of a task in the triggerer: XComs through the configured backend, and past it."""
 
-    def write(key: str, value: Any, **where: Any) -> None:
-        if not works:
-            raise RuntimeError("no supervisor")
-        written[key] = value
-        assert where == {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": 3}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, works: bool = True) -> None:
+        self.through_backend: dict[str, Any] = {}
+        self.past_backend: dict[str, Any] = {}
+        self.works = works
+        # The class the trigger will find: Airflow 2 makes it when it is first imported.
+        monkeypatch.setattr(XCom, "set", self._write(self.through_backend))
+        monkeypatch.setattr(XCom, "_set_xcom_in_db", self._write(self.past_backend), raising=False)
 
-    # The class the trigger will find: Airflow 2 makes it when it is first imported.
-    monkeypatch.setattr(XCom, "set", write)
-    export_id = request(connected)
-    trigger = UserSegmentExportTrigger(export_id, end_from_trigger=True)
+    def _write(self, written: dict[str, Any]) -> Callable[..., None]:
+        def write(key: str, value: Any, **where: Any) -> None:
+            if not self.works:
+                raise RuntimeError("no supervisor")
+            assert where == {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": 3}
+            written[key] = value
+
+        return write
+
+
+def of_a_task(trigger: UserSegmentExportTrigger) -> UserSegmentExportTrigger:
+    """Give a trigger a task, as Airflow does."""
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
+    return trigger
+
+
+@pytest.mark.parametrize(
+    ("keys", "pushed"),
+    [(None, {"return_value", "export_id", "s3_key"}), (["return_value"], {"return_value"}), ([], set())],
+)
+async def test_end_from_trigger_writes_what_a_worker_writes(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch, keys: list[str] | None, pushed: set[str]
+) -> None:
+    """The result through a custom XCom backend, the link past it; Airflow 2 reads the result for it."""
+    written = Supervisor(monkeypatch)
+    export_id = request(connected)
+    trigger = of_a_task(UserSegmentExportTrigger(export_id, end_from_trigger=True, xcom_keys=keys))
     (event,) = [event async for event in trigger.run()]
-    assert isinstance(event, TaskSuccessEvent) is works
-    if works:
-        assert event.xcoms is None
-        result = written.pop("return_value")
-        assert written == result | link_xcoms(result)
-        assert result["export_id"] == export_id
-    else:
-        assert read_event(event.payload, export_id).status == "COMPLETE"
+    assert isinstance(event, TaskSuccessEvent)
+    assert event.xcoms is None
+    assert pushed <= set(written.through_backend)
+    if keys is not None:
+        assert pushed == set(written.through_backend)
+    if pushed:
+        assert written.through_backend["return_value"]["export_id"] == export_id
+    url = f"https://console.aws.amazon.com/s3/object/bucket?prefix=path/to/{export_id}.csv" if pushed else ""
+    assert list(written.past_backend) == (["_link_ExportedFileLink"] if AIRFLOW_V_3_0_PLUS else [])
+    for value in written.past_backend.values():
+        assert bool(value) is bool(pushed)
+        assert value.endswith(url.partition("?")[2])
+
+
+async def test_worker_finishes_what_the_triggerer_can_not(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the XComs can't be written, a worker writes them."""
+    Supervisor(monkeypatch, works=False)
+    export_id = request(connected)
+    trigger = of_a_task(UserSegmentExportTrigger(export_id, end_from_trigger=True))
+    (event,) = await events(trigger)
+    assert read_event(event, export_id).status == "COMPLETE"
 
 
 async def test_failures_never_end_from_the_trigger(connected: Emulator) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, task
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
@@ -70,14 +69,3 @@ with DAG(
     read_from(
         UserSegmentExportSensor(task_id="trigger", export_id=export_id, end_from_trigger=True), "trigger"
     )
-    if AIRFLOW_V_3_3_PLUS:
-        read_from(
-            UserSegmentExportSensor(
-                task_id="triggerer_only",
-                export_id=export_id,
-                start_from_trigger=True,
-                end_from_trigger=True,
-                **NOTED,
-            ),
-            "triggerer_only",
-        )

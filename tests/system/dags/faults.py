@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_segments.operators._take_up import RunningExport
+from airflow_provider_segments.operators.reattach import RunningExport
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 
 SEGMENT_ID = os.environ.get("SEGMENT_ID", "unset")

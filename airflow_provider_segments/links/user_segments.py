@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Extra links of a task: to the exported file, and to mParticle's page about exports.
+Extra links of a task: to the service's file, and to the user's own.
 
 Airflow 3 asks the task itself for them when it defers and when it ends, and keeps them; Airflow 2 asks when they are
 shown, for which the task's XComs are read.
@@ -20,16 +20,7 @@ from airflow_provider_segments.utils.clock import utcnow
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
 
-__all__ = [
-    "DOCUMENTATION_URL",
-    "DocumentationLink",
-    "ExportedFileLink",
-    "S3FileLink",
-    "link_xcoms",
-    "s3_console_url",
-]
-
-DOCUMENTATION_URL = "https://docs.mparticle.com/guides/analytics/apis/user-segments-export-api"
+__all__ = ["ExportedFileLink", "S3FileLink", "exported_file_url", "s3_console_url"]
 
 
 def s3_console_url(bucket: str, key: str, domain: str = "aws.amazon.com") -> str:
@@ -56,7 +47,7 @@ class S3FileLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: its instance.
         """
-        return _known(operator, ti_key, self.key) or ""
+        return _value(operator, ti_key, self.key) or ""
 
 
 class ExportedFileLink(BaseOperatorLink):
@@ -75,49 +66,25 @@ class ExportedFileLink(BaseOperatorLink):
         :param operator: the task.
         :param ti_key: its instance.
         """
-        return _address(_known(operator, ti_key, "return_value"))
+        return exported_file_url(_value(operator, ti_key, "return_value"))
 
 
-def _known(operator: Any, ti_key: TaskInstanceKey, key: str) -> Any:
-    """Return what a task has told, without asking Airflow 3 for an XCom: one that is not there, it logs as an error."""
+def _value(operator: Any, ti_key: TaskInstanceKey, key: str) -> Any:
+    """Return what a link is made of; Airflow 3 logs an error for each XCom that is not there, so the task is asked."""
     if AIRFLOW_V_3_0_PLUS:
-        return getattr(operator, "_told", {}).get(key)
+        return getattr(operator, "link_values", {}).get(key)
     return XCom.get_value(ti_key=ti_key, key=key)
 
 
-def _address(result: Any) -> str:
+def exported_file_url(result: Any) -> str:
+    """
+    Return where AWS's console shows an exported file, or nothing.
+
+    :param result: what the task returned, if anything.
+    """
     if not isinstance(result, dict) or not (result.get("s3_bucket") and result.get("s3_key")):
         return ""
     expires_at = result.get("expires_at")
     if expires_at and datetime.fromisoformat(expires_at) <= utcnow():
         return ""
     return s3_console_url(result["s3_bucket"], result["s3_key"])
-
-
-class DocumentationLink(BaseOperatorLink):
-    """To mParticle's page about the User Segments Export API."""
-
-    name = "About segment exports"
-
-    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """
-        Return the address.
-
-        :param operator: the task.
-        :param ti_key: its instance.
-        """
-        return DOCUMENTATION_URL
-
-
-def link_xcoms(result: dict[str, Any]) -> dict[str, str]:
-    """
-    Return the XComs that hold the links of a task that no worker ends.
-
-    :param result: the task's.
-    """
-    if not AIRFLOW_V_3_0_PLUS:
-        return {}
-    return {
-        ExportedFileLink().xcom_key: _address(result),
-        DocumentationLink().xcom_key: DOCUMENTATION_URL,
-    }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether a later try takes up the export of an earlier one or requests another.
+Whether a later try reattaches to the export of an earlier one or requests another.
 
-Every request starts an export that can be neither cancelled nor found again, so one that runs is taken up; only
-what is known to be of no use is left behind.
+Every request starts an export that can be neither cancelled nor found again, so a later try reattaches to one that
+runs, and requests another only if the first is known to be of no use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Decision(Enum):
     """What becomes of a remembered export."""
 
     ASK = "ask the service for it"
-    TAKE_UP = "take it up"
+    REATTACH = "reattach to it"
     START_ANEW = "request another"
 
 
@@ -92,7 +92,7 @@ def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[D
     :param now: the time, with a time zone.
     """
     if not export.status.is_finished:
-        return Decision.TAKE_UP, f"it is {export.status.value}"
+        return Decision.REATTACH, f"it is {export.status.value}"
     if export.status == ExportStatus.FAILED:
         return Decision.START_ANEW, f"it is {export.status.value}"
     if not export.filename:
@@ -101,7 +101,7 @@ def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[D
         return Decision.START_ANEW, "its file has expired"
     if cleared:
         return Decision.START_ANEW, "it is complete, but the task was cleared: fresh data is wanted"
-    return Decision.TAKE_UP, "it is complete and its file is still there"
+    return Decision.REATTACH, "it is complete and its file is still there"
 
 
 def after_refusal(error: CallError) -> tuple[Decision, str] | None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_segments import links
+from airflow_provider_segments.links import user_segments as links
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
 from tests.support import FakeTaskInstance, context
@@ -19,14 +19,14 @@ from tests.support import FakeTaskInstance, context
 if TYPE_CHECKING:
     from airflow_provider_segments.emulator import Emulator
 
-TASK = SimpleNamespace(_told={})
+TASK = SimpleNamespace(link_values={})
 
 
 @pytest.fixture
 def returned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a task has told: Airflow 3 asks the task itself, Airflow 2 its XComs."""
     told: dict[str, Any] = {}
-    monkeypatch.setattr(TASK, "_told", told)
+    monkeypatch.setattr(TASK, "link_values", told)
 
     class Stored:
         @staticmethod
@@ -87,26 +87,17 @@ def test_no_dead_link(result: Any, returned: dict[str, Any]) -> None:
     assert links.ExportedFileLink().get_link(TASK, ti_key=FakeTaskInstance()) == ""  # type: ignore[arg-type]
 
 
-def test_a_task_without_a_worker() -> None:
-    """What the trigger writes is what a worker writes; Airflow 2 asks when the link is clicked."""
-    result = {"s3_bucket": "b", "s3_key": "k"}
-    expected = {
-        "_link_ExportedFileLink": "https://console.aws.amazon.com/s3/object/b?prefix=k",
-        "_link_DocumentationLink": links.DOCUMENTATION_URL,
-    }
-    assert links.link_xcoms(result) == (expected if AIRFLOW_V_3_0_PLUS else {})
-
-
-def test_a_task_tells(connected: Emulator) -> None:
-    """Operator and sensor, once they have ended, and not before."""
+@pytest.mark.parametrize("do_xcom_push", [True, False])
+def test_task_knows_its_links(connected: Emulator, do_xcom_push: bool) -> None:
+    """Operator and sensor, once they have ended, and not before; without XComs there is nothing to link to."""
     segment_id = connected.segments[0].segment_id
-    export = UserSegmentExportOperator(task_id="e", segment_id=segment_id)
-    assert not export._told
+    export = UserSegmentExportOperator(task_id="e", segment_id=segment_id, do_xcom_push=do_xcom_push)
+    assert not export.link_values
     result = export.execute(context())
-    sensor = UserSegmentExportSensor(task_id="w", export_id=result["export_id"])
-    assert not sensor._told
+    sensor = UserSegmentExportSensor(task_id="w", export_id=result["export_id"], do_xcom_push=do_xcom_push)
+    assert not sensor.link_values
     sensor.poke(context())
-    assert export._told == sensor._told == {"return_value": result}
+    assert export.link_values == sensor.link_values == ({"return_value": result} if do_xcom_push else {})
 
 
 def test_tasks_have_links() -> None:
@@ -115,5 +106,4 @@ def test_tasks_have_links() -> None:
         UserSegmentExportOperator(task_id="e", segment_id="s"),
         UserSegmentExportSensor(task_id="w", export_id="e"),
     ):
-        found = [link.name for link in task.operator_extra_links]
-        assert found == [links.ExportedFileLink.name, links.DocumentationLink.name]
+        assert [link.name for link in task.operator_extra_links] == [links.ExportedFileLink.name]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_provider_segments.api.models import SegmentExport
-    from airflow_provider_segments.api.take_up import Remembered
+    from airflow_provider_segments.api.reattach import Remembered
     from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 __all__ = ["RunningExport", "TransferUnderWay"]
@@ -45,7 +45,7 @@ class RunningExport:
                 "This Airflow has no task state store (3.3 and later have): a later try requests another export."
             )
 
-    def take_up(self, hook: UserSegmentsHook) -> SegmentExport | None:
+    def reattach(self, hook: UserSegmentsHook) -> SegmentExport | None:
         """
         Return an earlier try's export if this one is to go on with it.
 
@@ -54,7 +54,7 @@ class RunningExport:
         remembered = self._remembered()
         if remembered is None:
             return None
-        from airflow_provider_segments.api.take_up import Decision
+        from airflow_provider_segments.api.reattach import Decision
 
         decision, why, export = self._decide(remembered, hook)
         self._log.info(
@@ -92,7 +92,7 @@ class RunningExport:
 
         :param export: the one just requested.
         """
-        from airflow_provider_segments.api.take_up import Remembered
+        from airflow_provider_segments.api.reattach import Remembered
 
         self._remember(Remembered(export.export_id, self._asked, utcnow().isoformat(), self._max_tries))
 
@@ -100,7 +100,12 @@ class RunningExport:
         self, remembered: Remembered, hook: UserSegmentsHook
     ) -> tuple[Any, str, SegmentExport | None]:
         from airflow_provider_segments.api.errors import CallError
-        from airflow_provider_segments.api.take_up import Decision, after_answer, after_refusal, before_asking
+        from airflow_provider_segments.api.reattach import (
+            Decision,
+            after_answer,
+            after_refusal,
+            before_asking,
+        )
 
         now = utcnow()
         decision, why = before_asking(remembered, self._asked, now)
@@ -120,7 +125,7 @@ class RunningExport:
     def _remembered(self) -> Remembered | None:
         if self._store is None:
             return None
-        from airflow_provider_segments.api.take_up import Remembered
+        from airflow_provider_segments.api.reattach import Remembered
 
         try:
             value = self._store.get(_KEY)
@@ -152,7 +157,7 @@ class RunningExport:
             )
 
     def _write(self, value: dict[str, Any]) -> None:
-        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+        from airflow_provider_segments.api.reattach import LONGEST_MEMORY
 
         if self._store is not None:
             self._store.set(_KEY, value, retention=LONGEST_MEMORY)
@@ -184,7 +189,7 @@ class TransferUnderWay:
 
     def keep(self) -> None:
         """Keep that this try begins."""
-        from airflow_provider_segments.api.take_up import LONGEST_MEMORY
+        from airflow_provider_segments.api.reattach import LONGEST_MEMORY
 
         try:
             if self._store is not None:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event between a trigger and the task it resumes: written and read here, and checked when read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.api import errors
+from airflow_provider_segments.api.errors import CallError, EventError, UserSegmentsError
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.api.models import SegmentExport
+
+__all__ = ["failure_event", "finished_event", "read_event"]
+
+_FINISHED, _GAVE_UP = "finished", "gave_up"
+# Errors by status that had names of their own: a triggerer that was not yet upgraded still sends them.
+_FORMER = {
+    "UnauthorizedError": 401,
+    "ForbiddenError": 403,
+    "TooManyRequestsError": 429,
+    "InternalServerError": 500,
+    "UnavailableError": 503,
+}
+
+
+def finished_event(export: SegmentExport) -> dict[str, Any]:
+    """
+    Return the event of a finished export: the whole export, so that the task asks nothing again.
+
+    :param export: the final answer; the query of a presigned URL is left out.
+    """
+    return {"outcome": _FINISHED, "export_id": export.export_id, "export": export.to_dict()}
+
+
+def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
+    """
+    Return the event of a wait that ended without the export's end.
+
+    :param export_id: the export waited for.
+    :param error: why.
+    """
+    status = error.status if isinstance(error, CallError) else None
+    return {
+        "outcome": _GAVE_UP,
+        "export_id": export_id,
+        "error": type(error).__name__,
+        "message": str(error),
+        "status": status,
+    }
+
+
+def read_event(event: Any, export_id: str | None) -> SegmentExport:
+    """
+    Return the finished export of an event.
+
+    :param event: what the task was resumed with.
+    :param export_id: the export it waited for; None where that was lost.
+    :raises EventError: there is no event, it is of another export, or it is not understood.
+    :raises UserSegmentsError: the wait ended otherwise, as the event says.
+    """
+    if not isinstance(event, dict):
+        raise EventError(
+            f"The task waited for export {export_id} but was resumed without its trigger's event "
+            f"(got {type(event).__name__}). Clear the task to try again."
+        )
+    export_id = event.get("export_id") if export_id is None else export_id
+    if not isinstance(export_id, str) or event.get("export_id") != export_id:
+        raise EventError(
+            f"The task waited for export {export_id} but was resumed with the event of export "
+            f"{event.get('export_id')!r}. Clear the task to try again."
+        )
+    if event.get("outcome") == _GAVE_UP and (error := _error_of(event)) is not None:
+        raise error
+    if event.get("outcome") != _FINISHED:
+        raise EventError(
+            f"The task waited for export {export_id} but was resumed with an event it does not know (outcome "
+            f"{event.get('outcome')!r}, error {event.get('error')!r}). Triggerer and workers may run different "
+            "versions of airflow-provider-segments; clear the task once they are the same."
+        )
+    return _export_of(event, export_id)
+
+
+def _error_of(event: dict[str, Any]) -> UserSegmentsError | None:
+    """Return the error an event names, or None if it names no class of errors."""
+    name, message = str(event.get("error")), str(event.get("message"))
+    if name in _FORMER:
+        return errors.RefusedError(message, status=_FORMER[name])
+    kind = getattr(errors, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, UserSegmentsError):
+        return None
+    status = {"status": event.get("status")} if issubclass(kind, CallError) else {}
+    try:
+        return kind(message, **status)
+    except TypeError:
+        return None
+
+
+def _export_of(event: dict[str, Any], export_id: str) -> SegmentExport:
+    from pydantic import ValidationError
+
+    from airflow_provider_segments.api.models import SegmentExport
+
+    try:
+        export = SegmentExport.model_validate(event.get("export"))
+    except ValidationError as error:
+        raise EventError(f"The event of export {export_id} can't be read: {error}") from error
+    if export.export_id != export_id or not export.status.is_finished:
+        raise EventError(
+            f"The event of export {export_id} holds export {export.export_id} as {export.status.value}, not its end."
+        )
+    return export

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The XComs of a task that ends in the triggerer, written as a worker writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_provider_segments.links.user_segments import ExportedFileLink, exported_file_url
+
+__all__ = ["write_xcoms"]
+
+
+def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | None) -> None:
+    """
+    Write a task's result and links. This blocks: it asks Airflow's supervisor, or its database.
+
+    Not through TaskSuccessEvent, whose XComs Airflow 3.3 encodes twice.
+
+    :param task_instance: the task that ends.
+    :param result: what it returns.
+    :param keys: which XComs it gets; None for all of the result and the return value.
+    """
+    # Here, for Airflow 2 reads its configuration for it.
+    from airflow.providers.common.compat.sdk import XCom
+
+    names = ("dag_id", "task_id", "run_id", "map_index")
+    where = {name: getattr(task_instance, name) for name in names}
+    values = result | {"return_value": result}
+    for key in values if keys is None else keys:
+        XCom.set(key=key, value=values[key], **where)
+    if AIRFLOW_V_3_0_PLUS:  # earlier ones read the result when the link is shown
+        url = "" if keys == [] else exported_file_url(result)
+        # Past a custom XCom backend, for the API server reads links as they stand.
+        XCom._set_xcom_in_db(key=ExportedFileLink().xcom_key, value=url, **where)

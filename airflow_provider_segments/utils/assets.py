@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asset events of a task's outlets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["add_asset_events", "asset_uri"]
+
+# What RFC 3986 allows in a path as it is, so that ordinary keys stay readable; no "*", which some take for a pattern.
+_SAFE = "!$&'()+,;=:@/"
+
+
+def asset_uri(bucket: str, key: str) -> str:
+    """
+    Return the URI of an object's asset: percent-encoded, for Airflow takes ASCII only and cuts a URI at ``#``.
+
+    :param bucket: the object's bucket.
+    :param key: its key.
+    """
+    path = quote(key, safe=_SAFE)
+    stem = path.rstrip("/")
+    # Airflow drops slashes at the end, and would make one asset of two keys.
+    return f"s3://{quote(bucket, safe=':')}/{stem}{'%2F' * (len(path) - len(stem))}"
+
+
+def add_asset_events(outlets: Iterable[Any], context: Any, result: Mapping[str, Any], log: Any) -> None:
+    """
+    Give each alias among the outlets the object's asset, and each event the result as its extra.
+
+    :param outlets: the task's.
+    :param context: the task's.
+    :param result: what the task returns.
+    :param log: the task's.
+    """
+    for outlet in outlets:
+        if isinstance(outlet, AssetAlias):
+            if (asset := _asset_of(result, outlet.name, log)) is not None:
+                context["outlet_events"][outlet].add(asset, extra=dict(result))
+        elif isinstance(outlet, Asset):
+            context["outlet_events"][outlet].extra = dict(result)
+
+
+def _asset_of(result: Mapping[str, Any], alias: str, log: Any) -> Asset | None:
+    if not result["s3_uri"]:
+        log.warning("The alias %r gets no asset: %s is not on S3.", alias, result["filename"])
+        return None
+    try:
+        return Asset(asset_uri(result["s3_bucket"], result["s3_key"]))
+    except Exception as error:  # noqa: BLE001 - whatever a provider's check of URIs raises, the file is there
+        log.warning("The alias %r gets no asset: Airflow refuses %s: %s", alias, result["s3_uri"], error)
+        return None

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task or its trigger logs of a complete export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_segments.api.models import SegmentExport
+
+__all__ = ["log_complete", "log_details"]
+
+
+def log_complete(log: Any, export: SegmentExport, result: dict[str, Any]) -> None:
+    """
+    Log that an export is complete, where its file is and until when.
+
+    :param log: the task's or the trigger's.
+    :param export: the export.
+    :param result: what the task returns.
+    """
+    log.info("Complete: %s.", export.label)
+    until = f" until {export.expires_at:%Y-%m-%d %H:%M:%S} UTC" if export.expires_at else ""
+    log.info("The file is at %s%s.", result["filename"], until)
+
+
+def log_details(log: Any, result: dict[str, Any]) -> None:
+    """
+    Log all of a task's result, in a block that Airflow folds.
+
+    :param log: the task's or the trigger's.
+    :param result: what the task returns.
+    """
+    log.info("::group::Details of the export")
+    for name, value in result.items():
+        log.info("%s: %s", name, value)
+    log.info("::endgroup::")
