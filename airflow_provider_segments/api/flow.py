@@ -47,37 +47,22 @@ FINAL_POLL_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """
-    Read the Connection and open the transport, if that has not been done.
+    """Read the Connection and open the transport, if that has not been done."""
 
-    :param read_after: monotonic time; a Connection that was read before is read again.
-    """
-
-    read_after: float = -math.inf
+    read_after: float = -math.inf  # monotonic time; what was read before is read again
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """
-    Send a call once.
-
-    :param call: the call.
-    :param timeout: seconds; no longer than the Connection's request timeout in any case.
-    """
+    """Send a call once."""
 
     call: Call[Any]
-    timeout: float
+    timeout: float  # seconds; the Connection's request timeout may be shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """
-    Let time pass.
-
-    :param seconds: how long.
-    :param message: what to log first, if anything.
-    :param level: the level of the message.
-    """
+    """Let time pass."""
 
     seconds: float
     message: str | None = None
@@ -86,20 +71,12 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """
-    What a step came to, and when.
+    """What a step came to, and when."""
 
-    :param monotonic: seconds of a clock that never goes back.
-    :param time: seconds since the epoch.
-    :param jitter: a random number from 0 to 1.
-    :param answer: the reply to a `Send`; the flow puts what the reply holds in its place.
-    :param error: what went wrong instead.
-    """
-
-    monotonic: float
-    time: float
-    jitter: float
-    answer: Any = None
+    monotonic: float  # seconds of a clock that never goes back
+    time: float  # seconds since the epoch
+    jitter: float  # a random number from 0 to 1
+    answer: Any = None  # the reply to a Send; the flow puts what the reply holds in its place
     error: CallError | None = None
 
 
@@ -167,9 +144,6 @@ def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) ->
     """
     Send a call, with the repetitions that are due, and return what its answer holds.
 
-    :param call: the call.
-    :param client: the client that sends it.
-    :param budget: how long to go on; None for a worker's, with the Connection's retries.
     :raises CallError: the last failure.
     """
     outcome, _ = yield from _attempts(call, client, budget)
@@ -189,11 +163,6 @@ def poll(
     """
     Poll an export once. A failure that a wait outlasts is no error, but a pending poll.
 
-    :param call: asks for the export.
-    :param client: the client that sends it.
-    :param poll_interval: fixed seconds until the next poll; None for the adaptive schedule.
-    :param budget: as in `perform`.
-    :param since: when the wait began, in seconds since the epoch; the age of an export without a start time.
     :raises CallError: no later poll can help.
     """
     outcome, delay = yield from _attempts(call, client, budget)
@@ -213,13 +182,6 @@ def poll_until(
     """
     Poll an export until it is finished or a deadline passes. Outages and 429s don't end this before.
 
-    :param call: asks for the export.
-    :param client: the client that sends it.
-    :param deadline: monotonic time.
-    :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-    :param latest: the latest answer, if one is at hand, so that the service is not asked at once.
-    :param initial_delay: seconds before the first poll.
-    :param final_poll: whether to poll right at the deadline when the next poll would be due after it.
     :raises CallError: no later poll can help.
     """
     outcome = yield Sleep(0.0)
