@@ -43,37 +43,22 @@ _SECONDS = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)\s*(?:s|sec|seconds)?\s*(?:[,;].
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """
-    A call to the service, as a value.
+    """A call to the service, as a value."""
 
-    :param what: the call in words, for messages.
-    :param method: the HTTP method.
-    :param path: the path below the API's base URL, quoted.
-    :param answer: what a 2xx body holds.
-    :param body: the JSON body to send, if any.
-    :param repeatable: whether it may be sent again when it is not known if it was carried out.
-    """
-
-    what: str
+    what: str  # in words, for messages
     method: str
-    path: str
-    answer: type[T]
+    path: str  # below the base URL, quoted
+    answer: type[T]  # what a 2xx body holds
     body: bytes | None = None
-    repeatable: bool = True
+    repeatable: bool = True  # may be sent again when it is not known whether it was carried out
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """
-    An answer, as bytes.
-
-    :param status: the HTTP status.
-    :param headers: the headers; names in any case, if the mapping ignores case.
-    :param body: the whole body.
-    """
+    """An answer, as bytes."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # ignoring case
     body: bytes
 
 
@@ -83,12 +68,7 @@ def list_segments() -> Call[list[UserSegment]]:
 
 
 def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentExport]:
-    """
-    Request an export. Every one that is accepted starts another export, and none can be cancelled.
-
-    :param segment_id: the segment.
-    :param output_format: the file's format; the service's page shows ``csv`` only.
-    """
+    """Request an export. Every one that is accepted starts another export, and none can be cancelled."""
     _check_id("segment_id", segment_id)
     body = json.dumps({"segmentId": segment_id, "outputFormat": output_format}).encode()
     what = f"Requesting an export of segment {segment_id}"
@@ -97,11 +77,7 @@ def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentE
 
 
 def get_export(export_id: str) -> Call[SegmentExport]:
-    """
-    Ask how far an export is.
-
-    :param export_id: the export.
-    """
+    """Ask how far an export is."""
     _check_id("export_id", export_id)
     return Call(
         f"Asking for export {export_id}", "GET", f"/export/{quote(export_id, safe='')}", SegmentExport
@@ -122,10 +98,6 @@ def read_reply(call: Call[T], reply: Reply, *, now: float, secrets: tuple[str, .
     """
     Return what the answer holds.
 
-    :param call: what was sent.
-    :param reply: what came back.
-    :param now: seconds since the epoch, to read a ``Retry-After`` that is a date.
-    :param secrets: strings that no error may show, in case the service echoes them.
     :raises RefusedError: the status is not 2xx.
     :raises UnreadableError: the body is not what the call is answered with.
     """

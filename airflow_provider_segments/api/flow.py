@@ -47,37 +47,22 @@ FINAL_POLL_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """
-    Read the Connection and open the transport, if that has not been done.
+    """Read the Connection and open the transport, if that has not been done."""
 
-    :param read_after: monotonic time; a Connection that was read before is read again.
-    """
-
-    read_after: float = -math.inf
+    read_after: float = -math.inf  # monotonic time; what was read before is read again
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """
-    Send a call once.
-
-    :param call: the call.
-    :param timeout: seconds; no longer than the Connection's request timeout in any case.
-    """
+    """Send a call once."""
 
     call: Call[Any]
-    timeout: float
+    timeout: float  # seconds; the Connection's request timeout may be shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """
-    Let time pass.
-
-    :param seconds: how long.
-    :param message: what to log first, if anything.
-    :param level: the level of the message.
-    """
+    """Let time pass."""
 
     seconds: float
     message: str | None = None
@@ -86,20 +71,12 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """
-    What a step came to, and when.
+    """What a step came to, and when."""
 
-    :param monotonic: seconds of a clock that never goes back.
-    :param time: seconds since the epoch.
-    :param jitter: a random number from 0 to 1.
-    :param answer: the reply to a `Send`; the flow puts what the reply holds in its place.
-    :param error: what went wrong instead.
-    """
-
-    monotonic: float
-    time: float
-    jitter: float
-    answer: Any = None
+    monotonic: float  # seconds of a clock that never goes back
+    time: float  # seconds since the epoch
+    jitter: float  # a random number from 0 to 1
+    answer: Any = None  # the reply to a Send; the flow puts what the reply holds in its place
     error: CallError | None = None
 
 
@@ -167,9 +144,6 @@ def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) ->
     """
     Send a call, with the repetitions that are due, and return what its answer holds.
 
-    :param call: the call.
-    :param client: the client that sends it.
-    :param budget: how long to go on; None for a worker's, with the Connection's retries.
     :raises CallError: the last failure.
     """
     outcome, _ = yield from _attempts(call, client, budget)
@@ -189,15 +163,10 @@ def poll(
     """
     Poll an export once. A failure that a wait outlasts is no error, but a pending poll.
 
-    :param call: asks for the export.
-    :param client: the client that sends it.
-    :param poll_interval: fixed seconds until the next poll; None for the adaptive schedule.
-    :param budget: as in `perform`.
-    :param since: when the wait began, in seconds since the epoch; the age of an export without a start time.
     :raises CallError: no later poll can help.
     """
-    found, _ = yield from _poll(call, client, poll_interval, budget, since)
-    return found
+    outcome, delay = yield from _attempts(call, client, budget)
+    return _poll_of(outcome, delay, poll_interval, since)
 
 
 def poll_until(
@@ -213,50 +182,32 @@ def poll_until(
     """
     Poll an export until it is finished or a deadline passes. Outages and 429s don't end this before.
 
-    :param call: asks for the export.
-    :param client: the client that sends it.
-    :param deadline: monotonic time.
-    :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-    :param latest: the latest answer, if one is at hand, so that the service is not asked at once.
-    :param initial_delay: seconds before the first poll.
-    :param final_poll: whether to poll right at the deadline when the next poll would be due after it.
     :raises CallError: no later poll can help.
     """
     outcome = yield Sleep(0.0)
     if initial_delay > 0:
         outcome = yield Sleep(min(initial_delay, max(0.0, deadline - outcome.monotonic)))
     budget, since, status = RetryBudget(deadline=deadline), outcome.time, None
-    found = latest and _polled(latest, outcome, poll_interval, since)
+    outcome, delay = replace(outcome, answer=latest), 0.0
     while True:
-        if found is None:
-            found, outcome = yield from _poll(call, client, poll_interval, budget, since)
+        if outcome.answer is None:
+            outcome, delay = yield from _attempts(call, client, budget)
+        found = _poll_of(outcome, delay, poll_interval, since)
         if found.export is None or found.is_finished:
             return found
         remaining = deadline - outcome.monotonic
         if remaining <= 0 or (found.delay > remaining and not final_poll):
             return found
         message = None if found.export.status == status else _waiting(found.export)
-        status, delay = found.export.status, min(found.delay, remaining)
-        found = None  # thousands may be asleep at a time
-        outcome = yield Sleep(delay, *(message or ()))
+        status, sleep = found.export.status, Sleep(min(found.delay, remaining), *(message or ()))
+        del found, outcome  # thousands may be asleep at a time
+        outcome = yield sleep
 
 
-def _poll(
-    call: Call[SegmentExport],
-    client: Client,
-    poll_interval: float | None,
-    budget: RetryBudget | None,
-    since: float | None,
-) -> Flow[tuple[Poll, Outcome]]:
-    outcome, delay = yield from _attempts(call, client, budget)
+def _poll_of(outcome: Outcome, delay: float, poll_interval: float | None, since: float | None) -> Poll:
     if outcome.error is not None:
-        return Poll(None, delay, outcome.error), outcome
-    return _polled(outcome.answer, outcome, poll_interval, since), outcome
-
-
-def _polled(
-    export: SegmentExport, outcome: Outcome, poll_interval: float | None, since: float | None
-) -> Poll:
+        return Poll(None, delay, outcome.error)
+    export: SegmentExport = outcome.answer
     if export.status.is_finished:
         return Poll(export)
     started = export.start_time.timestamp() if export.start_time else since
@@ -304,31 +255,27 @@ def _attempt(
 ) -> Flow[tuple[Outcome, float]]:
     """Send a call once, when it is its turn; return the outcome and when it was sent."""
     outcome = yield connect  # first, for the rate limit is the Connection's
-    if outcome.error is None:
-        outcome = yield from _turn(call, client, budget, outcome)
-    if outcome.error is not None:
-        return outcome, outcome.monotonic
-    asked_at = outcome.monotonic
-    deadline = math.inf if budget is None else budget.deadline
-    outcome = yield Send(call, max(deadline - asked_at, FINAL_POLL_TIMEOUT))
-    return _read(call, client, outcome), asked_at
-
-
-def _turn(call: Call[Any], client: Client, budget: RetryBudget | None, outcome: Outcome) -> Flow[Outcome]:
-    """Wait for a slot of the rate limit outside of any pause."""
-    allowed = budget or RetryBudget.of_a_worker(client.max_retries)
-    throttle = client.throttle
-    while True:
-        while (pause := throttle.pause(outcome.monotonic, outcome.jitter)) > 0:
+    reserved = False
+    while outcome.error is None:
+        now = outcome.monotonic
+        if (pause := client.throttle.pause(now, outcome.jitter)) > 0:
+            allowed = budget or RetryBudget.of_a_worker(client.max_retries)
             if pause > allowed.longest_delay:
-                said = f"{call.what}: not asked, for the service said to wait for {pause:.0f} s (HTTP 429)."
-                return replace(outcome, error=RefusedError(said, status=429, retry_after=pause))
-            outcome = yield Sleep(pause)
-        if (slot := throttle.reserve(outcome.monotonic)) <= 0:
-            return outcome
-        outcome = yield Sleep(slot)
-        if throttle.pause(outcome.monotonic, 0.0) <= 0:
-            return outcome
+                return replace(outcome, error=_not_asked(call, pause)), now
+            reserved, wait = False, pause
+        else:
+            reserved, wait = True, 0.0 if reserved else client.throttle.reserve(now)
+        if wait <= 0:
+            deadline = math.inf if budget is None else budget.deadline
+            outcome = yield Send(call, max(deadline - now, FINAL_POLL_TIMEOUT))
+            return _read(call, client, outcome), now
+        outcome = yield Sleep(wait)
+    return outcome, outcome.monotonic
+
+
+def _not_asked(call: Call[Any], pause: float) -> RefusedError:
+    said = f"{call.what}: not asked, for the service said to wait for {pause:.0f} s (HTTP 429)."
+    return RefusedError(said, status=429, retry_after=pause)
 
 
 def _read(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:

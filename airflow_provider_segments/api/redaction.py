@@ -22,12 +22,7 @@ _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")
 
 
 def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
-    """
-    Return the first 200 characters of a body, on one line, without credentials and presigned queries.
-
-    :param body: what the service sent.
-    :param secrets: strings that must not be shown, in case the service echoes them.
-    """
+    """Return the first 200 characters of a body, on one line, without credentials and presigned queries."""
     text = (
         body[:_EXCERPT_SOURCE].decode("utf-8", "replace")
         if isinstance(body, bytes)

@@ -30,23 +30,14 @@ _LONGEST_ON_A_WORKER = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """
-    What follows one kind of failure.
+    """What follows one kind of failure."""
 
-    :param failure: the failure in words, for the documentation.
-    :param attempts: how many in a row there may be, the first included; None leaves it to the retry budget.
-    :param min_delay: seconds before the next attempt, at least.
-    :param repeats_post: whether the request of an export is repeated too: nothing was carried out.
-    :param reload: whether the Connection is read again, and the call repeated at once.
-    :param throttles: whether all callers of the client pause.
-    """
-
-    failure: str
-    attempts: int | None = None
-    min_delay: float = 0.0
-    repeats_post: bool = False
-    reload: bool = False
-    throttles: bool = False
+    failure: str  # in words, for the documentation
+    attempts: int | None = None  # how many in a row, the first included; None leaves it to the retry budget
+    min_delay: float = 0.0  # seconds before the next attempt, at least
+    repeats_post: bool = False  # the request of an export is repeated too, for nothing was carried out
+    reload: bool = False  # the Connection is read again, and the call repeated at once
+    throttles: bool = False  # all callers of the client pause
 
 
 _UNAVAILABLE = Rule("502, 503, 504")
@@ -73,11 +64,7 @@ RULES: dict[int | type[CallError], Rule] = {
 
 
 def rule_for(error: CallError) -> Rule:
-    """
-    Return the rule that an error falls under.
-
-    :param error: what a call failed with.
-    """
+    """Return the rule that an error falls under."""
     if isinstance(error, RefusedError) and error.status is not None:
         status = 500 if error.status > 500 and error.status not in RULES else error.status
         return RULES.get(status, RULES[RefusedError])
@@ -86,60 +73,33 @@ def rule_for(error: CallError) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """
-    The failed attempts of one call.
-
-    :param total: how many.
-    :param in_a_row: how many of the latest kind came one after the other.
-    :param rule: the rule of the latest kind.
-    """
+    """The failed attempts of one call."""
 
     total: int = 0
     in_a_row: int = 0
     rule: Rule | None = None
 
     def after(self, error: CallError) -> Failures:
-        """
-        Count one more.
-
-        :param error: what it failed with.
-        """
+        """Count one more."""
         rule = rule_for(error)
         return Failures(self.total + 1, self.in_a_row + 1 if rule is self.rule else 1, rule)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """
-    How long a caller can go on repeating a call.
-
-    :param max_retries: repetitions of the call.
-    :param longest_delay: seconds; a longer delay is not waited for.
-    :param deadline: monotonic time.
-    """
+    """How long a caller can go on repeating a call."""
 
     max_retries: float = math.inf
-    longest_delay: float = math.inf
-    deadline: float = math.inf
+    longest_delay: float = math.inf  # seconds; a longer one is not waited for
+    deadline: float = math.inf  # monotonic time
 
     @classmethod
     def of_a_worker(cls, max_retries: int) -> RetryBudget:
-        """
-        Return the budget of a call on a worker, which is not to be held for long.
-
-        :param max_retries: the Connection's.
-        """
+        """Return the budget of a call on a worker, which is not to be held for long."""
         return cls(max_retries, _LONGEST_ON_A_WORKER)
 
     def permits(self, error: CallError, failures: Failures, delay: float, now: float) -> bool:
-        """
-        Return whether the call may be repeated after a delay.
-
-        :param error: what it failed with.
-        :param failures: its failed attempts, this one included.
-        :param delay: seconds.
-        :param now: monotonic time.
-        """
+        """Return whether the call may be repeated after a delay."""
         free = rule_for(error).reload  # it has a limit of its own
         return (
             (free or failures.total <= self.max_retries)
@@ -149,14 +109,7 @@ class RetryBudget:
 
 
 def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter: float) -> float | None:
-    """
-    Return the seconds before a call may be sent again, or None if that never helps.
-
-    :param call: what was sent.
-    :param error: what it failed with.
-    :param failures: its failed attempts, this one included.
-    :param jitter: a random number from 0 to 1, so that many callers don't come back at once.
-    """
+    """Return the seconds before a call may be sent again, or None if that never helps."""
     rule = rule_for(error)
     if not call.repeatable and not rule.repeats_post:
         return None
@@ -175,10 +128,6 @@ def poll_delay(age: float, poll_interval: float | None, jitter: float) -> float:
 
     The adaptive schedule needs no memory, so a restart changes nothing. It notices an export within about a tenth of
     its duration, and polls O(log duration) times up to ten minutes, once a minute after.
-
-    :param age: seconds since the export started.
-    :param poll_interval: fixed seconds; None for the adaptive schedule.
-    :param jitter: a random number from 0 to 1, so that many waits don't poll at once.
     """
     if poll_interval is not None:
         return poll_interval

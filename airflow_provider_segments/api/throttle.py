@@ -12,11 +12,7 @@ _LONGEST_PAUSE = 3600.0
 
 
 def backoff(failures: int) -> float:
-    """
-    Return 1, 2, 4, … and at most 60 seconds.
-
-    :param failures: how many there were, this one included.
-    """
+    """Return 1, 2, 4, … and at most 60 seconds."""
     return float(min(60, 2 ** min(failures - 1, 6)))
 
 
@@ -31,30 +27,17 @@ class Throttle:
         self._pauses = 0
 
     def set_limit(self, per_second: float | None) -> None:
-        """
-        Set the rate limit; slots that were reserved before stay so.
-
-        :param per_second: requests a second; None for no limit.
-        """
+        """Set the rate limit; slots that were reserved before stay so."""
         self._interval = 1 / per_second if per_second else 0.0
 
     def reserve(self, now: float) -> float:
-        """
-        Reserve the next slot and return the seconds until it.
-
-        :param now: monotonic time.
-        """
+        """Reserve the next slot and return the seconds until it."""
         slot = max(now, self._next_slot)
         self._next_slot = slot + self._interval
         return slot - now
 
     def pause(self, now: float, jitter: float) -> float:
-        """
-        Return the seconds one caller has to pause.
-
-        :param now: monotonic time.
-        :param jitter: a random number from 0 to 1, so that not all come back at once.
-        """
+        """Return the seconds one caller has to pause."""
         left = self._paused_until - now
         return 0.0 if left <= 0 else left + jitter * max(1.0, self._pause_length / 4)
 
@@ -63,9 +46,6 @@ class Throttle:
         Begin a pause after a 429.
 
         A 429 during a pause answers a request sent before it: it can make the pause longer, but not count as another.
-
-        :param retry_after: seconds the service asked to wait, if it did.
-        :param now: monotonic time.
         """
         paused = now < self._paused_until
         if not paused:

@@ -29,21 +29,13 @@ DEFAULT_HOST = "query.indicative.com"
 
 @dataclass(frozen=True)
 class ExtraField:
-    """
-    A field of the form that is kept in the Connection's extra.
-
-    :param label: what the form calls it.
-    :param kind: JSON's name of its type.
-    :param default: what holds when it is empty.
-    :param description: help for whoever fills it in.
-    :param secret: whether it may hold a password, so that the form hides it.
-    """
+    """A field of the form that is kept in the Connection's extra."""
 
     label: str
-    kind: Literal["integer", "number", "string"]
+    kind: Literal["integer", "number", "string"]  # its type in JSON
     default: int | float | None
     description: str
-    secret: bool = False
+    secret: bool = False  # may hold a password, so the form hides it
 
 
 EXTRA_FIELDS: dict[str, ExtraField] = {

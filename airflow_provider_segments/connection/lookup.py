@@ -26,7 +26,6 @@ def get_settings(conn_id: str) -> Settings:
     """
     Return the settings of a Connection.
 
-    :param conn_id: the Connection.
     :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
     :raises ConfigurationError: it is wrong.
     """
@@ -41,7 +40,6 @@ async def get_settings_async(conn_id: str) -> Settings:
     """
     Return the settings of a Connection without blocking the event loop.
 
-    :param conn_id: the Connection.
     :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
     :raises ConfigurationError: it is wrong.
     """

@@ -54,30 +54,17 @@ class ConnectionLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """
-    What a transport needs to know, checked.
+    """What a transport needs to know, checked."""
 
-    :param base_url: the API's address, without a slash at the end.
-    :param authorization: the value of the Authorization header.
-    :param secrets: what must not be shown anywhere.
-    :param request_timeout: seconds one request may take.
-    :param max_retries: repetitions of a call made on a worker.
-    :param max_requests_per_second: None for no limit.
-    :param ca_bundle: path of CA certificates to trust in addition: a PEM file or a hashed directory.
-    :param proxy: URL of a proxy, if not the environment's.
-    :param is_loopback: whether the service is on this machine, where no proxy is used.
-    :param unknown_extras: names in the extra that mean nothing here.
-    """
-
-    base_url: str
-    authorization: str = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    request_timeout: float
-    max_retries: int
+    base_url: str  # without a slash at the end
+    authorization: str = field(repr=False)  # the header's value
+    secrets: tuple[str, ...] = field(repr=False)  # must not be shown anywhere
+    request_timeout: float  # seconds
+    max_retries: int  # of a call on a worker
     max_requests_per_second: float | None
-    ca_bundle: str | None
+    ca_bundle: str | None  # a PEM file or a hashed directory, trusted in addition
     proxy: str | None = field(repr=False)
-    is_loopback: bool
+    is_loopback: bool  # the service is on this machine, where no proxy is used
     unknown_extras: tuple[str, ...]
 
 
@@ -85,7 +72,6 @@ def read_settings(connection: ConnectionLike) -> Settings:
     """
     Make settings of a Connection.
 
-    :param connection: an Airflow Connection.
     :raises ConfigurationError: it lacks something or holds nonsense; the message names the field.
     """
     where = f"Connection {connection.conn_id!r}"
@@ -180,11 +166,7 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
 
 
 def is_loopback_host(host: str) -> bool:
-    """
-    Tell whether a host is this machine.
-
-    :param host: a name or an address.
-    """
+    """Tell whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError, ConfigurationError, UserSegmentsError, diagnosis
-from airflow_provider_segments.api.flow import Connect, Outcome, Send, Sleep
+from airflow_provider_segments.api.flow import Connect, Outcome, Send
 from airflow_provider_segments.api.models import find_segment
 from airflow_provider_segments.api.retries import RetryBudget
 from airflow_provider_segments.connection import form
@@ -192,20 +192,17 @@ class UserSegmentsHook(BaseHook):
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            outcome = self._take(step)
-
-    def _take(self, step: Connect | Send | Sleep) -> Outcome:
-        reply, failure = None, None
-        try:
-            if isinstance(step, Send):
-                reply = self._client.send(step.call, step.timeout)
-            elif isinstance(step, Connect):
-                self._client.connect(step.read_after, self.clock.monotonic())
-            else:
-                if step.message:
-                    self.log.log(step.level, "%s", step.message)
-                if step.seconds > 0:
-                    self.clock.sleep(step.seconds)
-        except CallError as error:
-            failure = error
-        return Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)
+            reply, failure, outcome = None, None, None  # not kept through a sleep
+            try:
+                if isinstance(step, Send):
+                    reply = self._client.send(step.call, step.timeout)
+                elif isinstance(step, Connect):
+                    self._client.connect(step.read_after, self.clock.monotonic())
+                else:
+                    if step.message:
+                        self.log.log(step.level, "%s", step.message)
+                    if step.seconds > 0:
+                        self.clock.sleep(step.seconds)
+            except CallError as error:
+                failure = error
+            outcome = Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)

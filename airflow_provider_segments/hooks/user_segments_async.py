@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError
-from airflow_provider_segments.api.flow import FINAL_POLL_TIMEOUT, Connect, Outcome, Poll, Send, Sleep
+from airflow_provider_segments.api.flow import FINAL_POLL_TIMEOUT, Connect, Outcome, Poll, Send
 from airflow_provider_segments.api.retries import RetryBudget
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.transports.pool import shared_client
@@ -129,20 +129,17 @@ class UserSegmentsAsyncHook:
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            outcome = await self._take(step, client)
-
-    async def _take(self, step: Connect | Send | Sleep, client: SharedClient) -> Outcome:
-        reply, failure = None, None
-        try:
-            if isinstance(step, Send):
-                reply = await client.send(step.call, step.timeout)
-            elif isinstance(step, Connect):
-                await client.connect(step.read_after, self.clock.monotonic())
-            else:
-                if step.message:
-                    self.log.log(step.level, "%s", step.message)
-                if step.seconds > 0:
-                    await self.clock.asleep(step.seconds)
-        except CallError as error:
-            failure = error
-        return Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)
+            reply, failure, outcome = None, None, None  # not kept through a sleep
+            try:
+                if isinstance(step, Send):
+                    reply = await client.send(step.call, step.timeout)
+                elif isinstance(step, Connect):
+                    await client.connect(step.read_after, self.clock.monotonic())
+                else:
+                    if step.message:
+                        self.log.log(step.level, "%s", step.message)
+                    if step.seconds > 0:
+                        await self.clock.asleep(step.seconds)
+            except CallError as error:
+                failure = error
+            outcome = Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)

@@ -47,12 +47,7 @@ _KEEPALIVE = 75.0
 
 
 class AiohttpTransport:
-    """
-    Calls on aiohttp, over at most `POOL_SIZE` kept-alive connections.
-
-    :param settings: the Connection's.
-    :param context: whom to trust; `open` makes it.
-    """
+    """Calls on aiohttp, over at most `POOL_SIZE` kept-alive connections."""
 
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
         self.settings = settings
@@ -68,21 +63,12 @@ class AiohttpTransport:
 
     @classmethod
     async def open(cls, settings: Settings) -> AiohttpTransport:
-        """
-        Make a transport without holding up the event loop.
-
-        :param settings: the Connection's.
-        """
+        """Make a transport without holding up the event loop."""
         # Reading a CA bundle takes some ten milliseconds.
         return cls(settings, await asyncio.to_thread(tls_context, settings))
 
     async def send(self, call: Call[Any], timeout: float) -> Reply:
-        """
-        Send a call once and return the answer, whatever its status.
-
-        :param call: what to send.
-        :param timeout: seconds, counted from when a connection of the pool is free.
-        """
+        """Send a call once and return the answer, whatever its status."""
         try:
             async with self._session.request(
                 call.method,

@@ -57,11 +57,7 @@ class _Client:
 
 
 class WorkerClient(_Client):
-    """
-    Sends the calls of one hook, over requests.
-
-    :param mparticle_conn_id: the Connection.
-    """
+    """Sends the calls of one hook, over requests."""
 
     def __init__(self, mparticle_conn_id: str) -> None:
         super().__init__(mparticle_conn_id)
@@ -76,12 +72,7 @@ class WorkerClient(_Client):
         return self._settings
 
     def connect(self, read_after: float, now: float) -> None:
-        """
-        Read the Connection, if that has not been done after an instant, and open the transport.
-
-        :param read_after: monotonic time.
-        :param now: monotonic time.
-        """
+        """Read the Connection, if that has not been done after an instant, and open the transport."""
         if not self._is_current(read_after):
             self.close()
             self._use(get_settings(self._conn_id), now)
@@ -89,12 +80,7 @@ class WorkerClient(_Client):
             self._transport = RequestsTransport(self.settings)
 
     def send(self, call: Call[Any], timeout: float) -> Reply:
-        """
-        Send a call once; `connect` comes first.
-
-        :param call: what to send.
-        :param timeout: seconds, no longer than the Connection's request timeout.
-        """
+        """Send a call once; `connect` comes first."""
         assert self._transport
         return self._transport.send(call, min(timeout, self.settings.request_timeout))
 
@@ -110,8 +96,6 @@ class SharedClient(_Client):
     Sends calls for all that wait on one Connection, over aiohttp.
 
     An async context manager that any number may have entered at a time; the last one to leave closes it.
-
-    :param mparticle_conn_id: the Connection.
     """
 
     def __init__(self, mparticle_conn_id: str) -> None:
@@ -136,12 +120,7 @@ class SharedClient(_Client):
                 await transport.close()
 
     async def connect(self, read_after: float, now: float) -> None:
-        """
-        Read the Connection, if that has not been done after an instant, once for all that wait.
-
-        :param read_after: monotonic time.
-        :param now: monotonic time.
-        """
+        """Read the Connection, if that has not been done after an instant, once for all that wait."""
         if self._transport and self._is_current(read_after):
             return
         async with self._opening:
@@ -164,12 +143,7 @@ class SharedClient(_Client):
             await replaced.close()
 
     async def send(self, call: Call[Any], timeout: float) -> Reply:
-        """
-        Send a call once; `connect` comes first.
-
-        :param call: what to send.
-        :param timeout: seconds, no longer than the Connection's request timeout.
-        """
+        """Send a call once; `connect` comes first."""
         transport = self._transport
         assert transport
         self._in_flight[transport] += 1
@@ -188,11 +162,7 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] 
 
 
 def shared_client(mparticle_conn_id: str) -> SharedClient:
-    """
-    Return the client that all on this event loop share, to be entered as an async context at once.
-
-    :param mparticle_conn_id: the Connection.
-    """
+    """Return the client that all on this event loop share, to be entered as an async context at once."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if (client := clients.get(mparticle_conn_id)) is None:
         client = clients[mparticle_conn_id] = SharedClient(mparticle_conn_id)

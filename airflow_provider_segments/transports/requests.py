@@ -93,11 +93,7 @@ def session_for(settings: Settings) -> requests.Session:
 
 
 class RequestsTransport:
-    """
-    Calls on requests.
-
-    :param settings: the Connection's.
-    """
+    """Calls on requests."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -108,12 +104,7 @@ class RequestsTransport:
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
 
     def send(self, call: Call[Any], timeout: float) -> Reply:
-        """
-        Send a call once and return the answer, whatever its status.
-
-        :param call: what to send.
-        :param timeout: seconds.
-        """
+        """Send a call once and return the answer, whatever its status."""
         until = time.monotonic() + timeout
         try:
             with self._session.request(

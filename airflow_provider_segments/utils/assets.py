@@ -18,12 +18,7 @@ _SAFE = "!$&'()+,;=:@/"
 
 
 def asset_uri(bucket: str, key: str) -> str:
-    """
-    Return the URI of an object's asset: percent-encoded, for Airflow takes ASCII only and cuts a URI at ``#``.
-
-    :param bucket: the object's bucket.
-    :param key: its key.
-    """
+    """Return the URI of an object's asset: percent-encoded, for Airflow takes ASCII only and cuts a URI at ``#``."""
     path = quote(key, safe=_SAFE)
     stem = path.rstrip("/")
     # Airflow drops slashes at the end, and would make one asset of two keys.
@@ -31,14 +26,7 @@ def asset_uri(bucket: str, key: str) -> str:
 
 
 def add_asset_events(outlets: Iterable[Any], context: Any, result: Mapping[str, Any], log: Any) -> None:
-    """
-    Give each alias among the outlets the object's asset, and each event the result as its extra.
-
-    :param outlets: the task's.
-    :param context: the task's.
-    :param result: what the task returns.
-    :param log: the task's.
-    """
+    """Give each alias among the outlets the object's asset, and each event the result as its extra."""
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
             if (asset := _asset_of(result, outlet.name, log)) is not None:

@@ -21,12 +21,7 @@ _MARGIN = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Deadline:
-    """
-    The end of a wait.
-
-    :param instant: when.
-    :param name: the argument that set it.
-    """
+    """The end of a wait."""
 
     instant: datetime
     name: str
@@ -42,13 +37,7 @@ class Deadline:
 
 
 def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: timedelta | None) -> Deadline:
-    """
-    Return the earlier one of two ends.
-
-    :param context: the running task's.
-    :param timeout: of the wait, from now.
-    :param execution_timeout: of the task, from the start of its try; Airflow 3 ignores it while a task is deferred.
-    """
+    """Return the earlier one of two ends."""
     now = utcnow()
     ends = [Deadline(now + timedelta(seconds=in_seconds("timeout", timeout)), "timeout")]
     if execution_timeout is not None:
@@ -61,8 +50,6 @@ def in_seconds(name: str, value: Any) -> float:
     """
     Return a duration in seconds.
 
-    :param name: what it is called, for the message.
-    :param value: a timedelta or seconds.
     :raises ConfigurationError: it is not above 0, or longer than ten years.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -78,7 +65,6 @@ def checked_poll_interval(poll_interval: Any) -> float | None:
     """
     Return a fixed poll interval in seconds, or None for the adaptive schedule.
 
-    :param poll_interval: a timedelta, seconds or None.
     :raises ConfigurationError: it is not above 0.
     """
     return None if poll_interval is None else in_seconds("poll_interval", poll_interval)

@@ -12,12 +12,7 @@ __all__ = ["lineage"]
 
 
 def lineage(service: str, result: Mapping[str, Any]) -> Any:
-    """
-    Return a run's lineage: from the segment to the object.
-
-    :param service: the service's address, which is the segments' namespace.
-    :param result: what the task returns.
-    """
+    """Return a run's lineage: from the segment to the object."""
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
 

@@ -12,25 +12,14 @@ __all__ = ["log_complete", "log_details"]
 
 
 def log_complete(log: Any, export: SegmentExport, result: dict[str, Any]) -> None:
-    """
-    Log that an export is complete, where its file is and until when.
-
-    :param log: the task's or the trigger's.
-    :param export: the export.
-    :param result: what the task returns.
-    """
+    """Log that an export is complete, where its file is and until when."""
     log.info("Complete: %s.", export.label)
     until = f" until {export.expires_at:%Y-%m-%d %H:%M:%S} UTC" if export.expires_at else ""
     log.info("The file is at %s%s.", result["filename"], until)
 
 
 def log_details(log: Any, result: dict[str, Any]) -> None:
-    """
-    Log all of a task's result, in a block that Airflow folds.
-
-    :param log: the task's or the trigger's.
-    :param result: what the task returns.
-    """
+    """Log all of a task's result, in a block that Airflow folds."""
     log.info("::group::Details of the export")
     for name, value in result.items():
         log.info("%s: %s", name, value)

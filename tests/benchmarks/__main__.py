@@ -29,9 +29,10 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
-from airflow_provider_segments.api.models import SegmentExport
+from airflow_provider_segments.api.calls import Reply
+from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
-from airflow_provider_segments.hooks import user_segments as hooks
+from airflow_provider_segments.hooks import user_segments_async
 from airflow_provider_segments.utils.clock import Clock
 from tests.benchmarks import end_to_end
 from tests.system.running_airflow import free_port
@@ -268,33 +269,28 @@ class Simulated(Clock):
 
 
 async def lateness(duration: float) -> tuple[float, int]:
-    """Wait for one export through the real hook; return the lateness of noticing and the number of looks."""
-    clock, looks = Simulated(), 0
+    """Wait for one export through the real hook; return the lateness of noticing and the number of polls."""
+    clock, polls = Simulated(), 0
     started = clock.now - random.random()  # the wait begins at any moment of the export's first second
 
-    async def send(*_: Any) -> SegmentExport:
-        nonlocal looks
-        looks += 1
+    async def connect(*_: Any) -> None: ...
+
+    async def send(*_: Any) -> Reply:
+        nonlocal polls
+        polls += 1
         status = "PENDING" if clock.now < started + duration else "COMPLETE"
-        return SegmentExport.model_validate(
-            {
-                "export_id": "e",
-                "segment": {"segment_id": "s"},
-                "status": status,
-                "start_time": started,
-                "filename": "f",
-            }
-        )
+        export = {"exportId": "e", "status": status, "startTime": started, "filename": "f"}
+        return Reply(200, {}, json.dumps(export).encode())
 
     @asynccontextmanager
     async def client(_: str) -> AsyncIterator[Any]:
-        yield SimpleNamespace(send=send)
+        yield SimpleNamespace(throttle=Throttle(), max_retries=5, secrets=(), connect=connect, send=send)
 
-    hook = hooks.UserSegmentsAsyncHook()
+    hook = user_segments_async.UserSegmentsAsyncHook()
     hook.clock = clock
-    hooks.shared_client = client  # type: ignore[assignment]
+    user_segments_async.shared_client = client  # type: ignore[assignment]
     await hook.wait_for_export("e")
-    return clock.now - started - duration, looks
+    return clock.now - started - duration, polls
 
 
 async def schedule() -> list[Row]:
