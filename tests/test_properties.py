@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
-from airflow_provider_segments.api.reattach import LONGEST_MEMORY
+from airflow_provider_segments.api.reattach import RETENTION
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.settings import read_settings
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
@@ -126,7 +126,7 @@ class World(Clock):
             if (
                 kept
                 and "export_id" in kept
-                and self.now() - datetime.fromisoformat(kept["requested_at"]) <= LONGEST_MEMORY
+                and self.now() - datetime.fromisoformat(kept["requested_at"]) <= RETENTION
             ):
                 assert not self.pending(kept["export_id"]), "requested again while the first is pending"
             export_id = f"export-{len(self.ends)}"

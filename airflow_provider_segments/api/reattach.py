@@ -19,30 +19,23 @@ from airflow_provider_segments.api.models import FILE_LIFETIME, ExportStatus, Se
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LONGEST_MEMORY", "Decision", "Remembered", "after_answer", "after_refusal", "before_asking"]
+__all__ = ["RETENTION", "Decision", "StoredExport", "after_answer", "after_refusal", "before_asking"]
 
-#: An export takes hours at most and its file is kept for two days.
-LONGEST_MEMORY = timedelta(days=3)
+#: An export runs for hours at most and its file is kept for two days.
+RETENTION = timedelta(days=3)
 
 
 class Decision(Enum):
-    """What becomes of a remembered export."""
+    """What a later try does about a stored export."""
 
     ASK = "ask the service for it"
     REATTACH = "reattach to it"
-    START_ANEW = "request another"
+    REQUEST = "request another"
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """
-    What an earlier try kept.
-
-    :param export_id: the export it requested.
-    :param asked: what it was asked for.
-    :param requested_at: when, as ISO 8601 in UTC.
-    :param max_tries: the task's limit of tries then; it moves when a user clears the task, and only then.
-    """
+class StoredExport:
+    """What an earlier try stored: `asked` is what it requested; `max_tries` moves only when a user clears the task."""
 
     export_id: str
     asked: Mapping[str, str]
@@ -54,65 +47,45 @@ class Remembered:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Any) -> Remembered | None:
-        """
-        Read what `to_json` wrote; None for anything else.
-
-        :param value: what the store holds.
-        """
+    def from_json(cls, value: Any) -> StoredExport | None:
+        """Read what `to_json` wrote; None for anything else."""
         try:
-            remembered = cls(**value)
-            datetime.fromisoformat(remembered.requested_at).astimezone()
+            stored = cls(**value)
+            datetime.fromisoformat(stored.requested_at).astimezone()
         except (TypeError, ValueError, OverflowError):
             return None
-        return remembered if isinstance(remembered.export_id, str) else None
+        return stored if isinstance(stored.export_id, str) else None
 
 
-def before_asking(remembered: Remembered, asked: Mapping[str, str], now: datetime) -> tuple[Decision, str]:
-    """
-    Decide without the service, and say why.
-
-    :param remembered: what the earlier try kept.
-    :param asked: what this try is asked for.
-    :param now: the time, with a time zone.
-    """
-    if dict(remembered.asked) != dict(asked):
-        return Decision.START_ANEW, "the task now asks for something else"
-    if now - datetime.fromisoformat(remembered.requested_at) > LONGEST_MEMORY:
-        return Decision.START_ANEW, f"it was requested more than {LONGEST_MEMORY.days} days ago"
+def before_asking(stored: StoredExport, asked: Mapping[str, str], now: datetime) -> tuple[Decision, str]:
+    """Decide without the service, by what this try requests, and say why."""
+    if dict(stored.asked) != dict(asked):
+        return Decision.REQUEST, "the task now requests something else"
+    if now - datetime.fromisoformat(stored.requested_at) > RETENTION:
+        return Decision.REQUEST, f"it was requested more than {RETENTION.days} days ago"
     return Decision.ASK, "an earlier try requested it"
 
 
 def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[Decision, str]:
-    """
-    Decide by the service's answer, and say why.
-
-    :param export: the answer.
-    :param cleared: whether a user has cleared the task since.
-    :param now: the time, with a time zone.
-    """
+    """Decide by the service's answer, and by whether a user has cleared the task since, and say why."""
     if not export.status.is_finished:
         return Decision.REATTACH, f"it is {export.status.value}"
     if export.status == ExportStatus.FAILED:
-        return Decision.START_ANEW, f"it is {export.status.value}"
+        return Decision.REQUEST, f"it is {export.status.value}"
     if not export.filename:
-        return Decision.START_ANEW, "it is complete without a file"
+        return Decision.REQUEST, "it is complete without a file"
     if _expiry(export, now) <= now:
-        return Decision.START_ANEW, "its file has expired"
+        return Decision.REQUEST, "its file has expired"
     if cleared:
-        return Decision.START_ANEW, "it is complete, but the task was cleared: fresh data is wanted"
+        return Decision.REQUEST, "it is complete, but the task was cleared to have fresh data"
     return Decision.REATTACH, "it is complete and its file is still there"
 
 
 def after_refusal(error: CallError) -> tuple[Decision, str] | None:
-    """
-    Decide by the error the service could not be asked with, and say why; None if it says nothing of the export.
-
-    :param error: what asking failed with, after the repetitions that are due.
-    """
+    """Decide by the error that asking ended with, and say why; None if the error says nothing of the export."""
     status = error.status or 0
     if isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429):
-        return Decision.START_ANEW, f"the service does not know it (HTTP {error.status})"
+        return Decision.REQUEST, f"the service does not know it (HTTP {error.status})"
     return None
 
 

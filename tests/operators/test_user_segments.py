@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Asset, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, TaskDeferred
 
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.exceptions import UserSegmentsException
@@ -21,7 +21,7 @@ from airflow_provider_segments.operators.user_segments import (
     UserSegmentsListOperator,
 )
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
-from tests.support import BrokenStore, FakeStore, StoreOfAGoneTask, context
+from tests.support import context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,57 +274,12 @@ async def _first_event(export_id: str) -> Any:
     return None
 
 
-EVENTS: list[tuple[Any, str]] = [
-    (None, "without its trigger's event"),
-    ("done", "without its trigger's event"),
-    ({}, "event of export None"),
-    ({"export_id": "other", "outcome": "finished"}, "event of export 'other'"),
-    ({"export_id": "e", "outcome": "exploded"}, "does not know"),
-    ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "does not know"),
-    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "can't be read"),
-    (
-        {
-            "export_id": "e",
-            "outcome": "finished",
-            "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
-        },
-        "not its end",
-    ),
-    (
-        {
-            "export_id": "e",
-            "outcome": "finished",
-            "export": {"export_id": "f", "status": "COMPLETE", "segment": {"segment_id": "s"}},
-        },
-        "holds export f",
-    ),
-]
-
-
-@pytest.mark.parametrize(("event", "words"), EVENTS)
-def test_events_are_checked(event: Any, words: str) -> None:
-    """A resumed task believes nothing it did not wait for."""
-    with pytest.raises(UserSegmentsException, match=words):
-        operator().execute_complete(context(), event, "e")
-
-
 def test_trigger_that_failed() -> None:
     """Airflow says only that; the task says of which export."""
     where = context()
     where["ti"].xcom_push("export_id", "the-id")
     with pytest.raises(UserSegmentsException, match="export the-id ended without an event"):
         operator().resume_execution("__fail__", {"error": "Trigger timeout"}, where)
-
-
-def test_events_bring_errors_of_their_kind() -> None:
-    """What ended the wait decides whether a retry may help."""
-    event = {"export_id": "e", "outcome": "gave_up", "error": "UnauthorizedError", "message": "wrong token"}
-    with pytest.raises(AirflowFailException, match="wrong token"):
-        operator().execute_complete(context(), event, "e")
-    with pytest.raises(UserSegmentsException, match="too late"):
-        operator().execute_complete(
-            context(), event | {"error": "ExportTimeoutError", "message": "too late"}, "e"
-        )
 
 
 def test_on_kill(slow: Emulator, told: Callable[[], str]) -> None:
@@ -374,149 +329,6 @@ def test_list_filters_that_are_none(connected: Emulator, filters: dict[str, str]
     """They fail the task at once."""
     with pytest.raises(AirflowFailException, match=words):
         UserSegmentsListOperator(task_id="list", **filters).execute(context())
-
-
-class TestDurable:
-    """A later try of the same request takes the running export up again."""
-
-    def test_pending(self, slow: Emulator) -> None:
-        """It is waited for, and its id is pushed again."""
-        store = FakeStore()
-        deferred(operator(), context(store))
-        assert store.retention == timedelta(days=3)
-        again = context(store)
-        why = deferred(operator(), again)
-        assert len(slow.submissions) == 1
-        assert why.kwargs == again["ti"].pushed == {"export_id": slow.submissions[0].export_id}
-
-    def test_complete(self, connected: Emulator) -> None:
-        """It is done."""
-        store = FakeStore()
-        first = operator().execute(context(store))
-        assert operator().execute(context(store)) == first
-        assert len(connected.submissions) == 1
-
-    @pytest.mark.parametrize("deferrable", [True, False])
-    def test_killed_right_after_the_post(self, connected: Emulator, deferrable: bool) -> None:
-        """The id is kept before anything else can fail."""
-        store, where = FakeStore(), context()
-        where["task_state_store"] = store
-
-        def die(key: str, value: Any) -> None:
-            raise KeyboardInterrupt
-
-        where["ti"].xcom_push = die
-        with pytest.raises(KeyboardInterrupt):
-            operator(deferrable=deferrable).execute(where)
-        result = operator(deferrable=deferrable).execute(context(store))
-        assert [s.export_id for s in connected.submissions] == [result["export_id"]]
-
-    def test_cleared(self, connected: Emulator) -> None:
-        """Whoever clears a finished task wants fresh data."""
-        store = FakeStore()
-        first = operator().execute(context(store, max_tries=2))
-        second = operator().execute(context(store, max_tries=3))
-        assert first["export_id"] != second["export_id"]
-        # A retry of the cleared task goes on with the new one.
-        assert operator().execute(context(store, max_tries=3)) == second
-        assert len(connected.submissions) == 2
-
-    def test_cleared_while_pending(self, slow: Emulator) -> None:
-        """What runs is fresh; a retry after that does not count as another clear."""
-        store = FakeStore()
-        deferred(operator(), context(store, max_tries=2))
-        deferred(operator(), context(store, max_tries=3))
-        slow.end(slow.submissions[0].export_id)
-        assert operator().execute(context(store, max_tries=3))["status"] == "COMPLETE"
-        assert len(slow.submissions) == 1
-
-    @pytest.mark.parametrize("how", ["failed", "expired", "unknown", "other request", "old"])
-    def test_of_no_use(self, connected: Emulator, how: str) -> None:
-        """Another export is requested when the first is known to be of no use."""
-        store, again = FakeStore(), operator()
-        if how == "failed":
-            connected.inject(Fault(FaultKind.FAILED, on="export"))
-            with pytest.raises(AirflowException):
-                operator().execute(context(store))
-        else:
-            first = operator().execute(context(store))
-            if how == "expired":
-                connected.expire(first["export_id"])
-            elif how == "unknown":
-                store.values["user_segment_export"]["export_id"] = "nobody"
-            elif how == "other request":
-                again = operator(output_format="json")
-            else:
-                long_ago = datetime.now(timezone.utc) - timedelta(days=3, minutes=1)
-                store.values["user_segment_export"]["requested_at"] = long_ago.isoformat()
-        asked = len(connected.requests)
-        assert again.execute(context(store))["status"] == "COMPLETE"
-        assert len(connected.submissions) == 2
-        looked = [r for r in connected.requests[asked:] if r.route == "status"]
-        assert len(looked) == (1 if how in ("old", "other request") else 2)
-
-    @pytest.mark.parametrize(
-        ("fault", "error"),
-        [
-            (FaultKind.UNAVAILABLE, UserSegmentsException),
-            (FaultKind.TOO_MANY_REQUESTS, UserSegmentsException),
-            (FaultKind.INTERNAL_ERROR, UserSegmentsException),
-            (FaultKind.UNAUTHORIZED, AirflowFailException),
-            (FaultKind.HTML, UserSegmentsException),
-        ],
-    )
-    def test_service_that_cannot_be_asked(
-        self, connected: Emulator, fault: FaultKind, error: type[Exception]
-    ) -> None:
-        """Nothing is started blindly."""
-        store = FakeStore()
-        operator().execute(context(store))
-        connected.inject(Fault(fault, on="status", times=None))
-        with pytest.raises(error):
-            operator().execute(context(store))
-        assert len(connected.submissions) == 1
-
-    def test_try_that_airflow_has_given_up(self, connected: Emulator) -> None:
-        """It runs all the same, and must request nothing."""
-        with pytest.raises(UserSegmentsException, match="given this try up"):
-            operator().execute(context(StoreOfAGoneTask()))
-        assert connected.submissions == []
-
-    def test_id_that_was_never_kept(self, connected: Emulator, told: Callable[[], str]) -> None:
-        """A request whose answer was lost is told by the next try."""
-        store = FakeStore()
-        connected.inject(Fault(FaultKind.CUT_AFTER, on="export"))
-        with pytest.raises(UserSegmentsException, match="may have started"):
-            operator().execute(context(store))
-        assert operator().execute(context(store))["status"] == "COMPLETE"
-        assert "has kept no id" in told()
-
-    def test_store_that_is_away(self, connected: Emulator, told: Callable[[], str]) -> None:
-        """The export goes on; a warning says what that means."""
-        assert operator().execute(context(BrokenStore()))["status"] == "COMPLETE"
-        said = told()
-        assert "can't be read, so a running export is not taken up: the store is away" in said
-        assert f"can't take up export {connected.submissions[0].export_id}: the store is away" in said
-
-    @pytest.mark.parametrize(
-        "value",
-        ["text", 7, {"export_id": "e"}, {"export_id": 1, "asked": {}, "requested_at": "x", "max_tries": 0}],
-    )
-    def test_store_with_something_else(self, connected: Emulator, value: Any) -> None:
-        """What can't be read is as good as nothing."""
-        assert operator().execute(context(FakeStore(user_segment_export=value)))["status"] == "COMPLETE"
-        assert len(connected.submissions) == 1
-
-    def test_not_durable(self, connected: Emulator) -> None:
-        """durable=False keeps nothing."""
-        store = FakeStore()
-        operator(durable=False).execute(context(store))
-        assert store.values == {}
-
-    def test_airflow_without_a_store_says_so_once(self, connected: Emulator, told: Callable[[], str]) -> None:
-        """Below 3.3 everything else works."""
-        assert operator().execute(context())["status"] == "COMPLETE"
-        assert told().count("no task state store") == 1
 
 
 PLUGIN = """

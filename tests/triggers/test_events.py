@@ -7,10 +7,14 @@ import json
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.errors import EventError, RefusedError, UserSegmentsError
+from airflow_provider_segments.exceptions import UserSegmentsException
+from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.triggers.events import failure_event, read_event
+from tests.support import context
 
 GAVE_UP = {"export_id": "e", "outcome": "gave_up", "message": "m"}
 KINDS = [
@@ -82,3 +86,50 @@ def test_event_names_its_export_where_the_task_has_lost_it(event: dict[str, Any]
     """One that names none is not believed."""
     with pytest.raises(EventError, match="the event of export"):
         read_event(event, None)
+
+
+EVENTS: list[tuple[Any, str]] = [
+    (None, "without its trigger's event"),
+    ("done", "without its trigger's event"),
+    ({}, "event of export None"),
+    ({"export_id": "other", "outcome": "finished"}, "event of export 'other'"),
+    ({"export_id": "e", "outcome": "exploded"}, "does not know"),
+    ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "does not know"),
+    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "can't be read"),
+    (
+        {
+            "export_id": "e",
+            "outcome": "finished",
+            "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
+        },
+        "not its end",
+    ),
+    (
+        {
+            "export_id": "e",
+            "outcome": "finished",
+            "export": {"export_id": "f", "status": "COMPLETE", "segment": {"segment_id": "s"}},
+        },
+        "holds export f",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "words"), EVENTS)
+def test_events_are_checked(event: Any, words: str) -> None:
+    """A resumed task believes nothing it did not wait for."""
+    with pytest.raises(EventError, match=words):
+        read_event(event, "e")
+    with pytest.raises(UserSegmentsException, match=words):
+        UserSegmentExportOperator(task_id="t", segment_id="s").execute_complete(context(), event, "e")
+
+
+def test_events_bring_errors_of_their_kind() -> None:
+    """What ended the wait decides whether a retry may help."""
+    event = {"export_id": "e", "outcome": "gave_up", "error": "UnauthorizedError", "message": "wrong token"}
+    with pytest.raises(AirflowFailException, match="wrong token"):
+        UserSegmentExportOperator(task_id="t", segment_id="s").execute_complete(context(), event, "e")
+    with pytest.raises(UserSegmentsException, match="too late"):
+        UserSegmentExportOperator(task_id="t", segment_id="s").execute_complete(
+            context(), event | {"error": "ExportTimeoutError", "message": "too late"}, "e"
+        )

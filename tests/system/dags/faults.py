@@ -17,9 +17,9 @@ SEGMENT_ID = os.environ.get("SEGMENT_ID", "unset")
 
 
 class DiesRightAfterThePost(UserSegmentExportOperator):
-    """In its first try the process is killed as soon as the export's id is kept."""
+    """In its first try the process is killed as soon as the export's id is stored."""
 
-    def _begin(self, context: Any) -> Any:
+    def pre_execute(self, context: Any) -> None:
         if context["ti"].try_number == 1:
             keep = RunningExport.keep
 
@@ -28,7 +28,7 @@ class DiesRightAfterThePost(UserSegmentExportOperator):
                 os.kill(os.getpid(), signal.SIGKILL)
 
             RunningExport.keep = keep_and_die  # type: ignore[method-assign]
-        return super()._begin(context)
+        super().pre_execute(context)
 
 
 def exports(dag_id: str, operator: type[UserSegmentExportOperator], **arguments: Any) -> DAG:
