@@ -39,6 +39,8 @@ nox.options.sessions = ["matrix"]
 
 os.environ.update(uv_settings())
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+# uv does not compile what it installs; the first start does, if it may.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # pyenv's shims start only the versions that are chosen.
 if pyenv := sorted((Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions").glob("3.*")):
     os.environ["PYENV_VERSION"] = ":".join(version.name for version in pyenv)

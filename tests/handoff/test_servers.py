@@ -40,11 +40,16 @@ async def test_sftp_serves_its_folder_to_the_key_only() -> None:
     with servers.sftp() as (connection, files):
         (files / "there.txt").write_text("found")
         where = {"host": connection["host"], "port": connection["port"], "username": connection["login"]}
-        where["known_hosts"] = asyncssh.import_known_hosts(f"{where['host']} {connection['extra']['host_key']}")
+        where["known_hosts"] = asyncssh.import_known_hosts(
+            f"{where['host']} {connection['extra']['host_key']}"
+        )
         where |= {"config": None, "agent_path": None}
-        async with asyncssh.connect(**where, client_keys=connection["extra"]["key_file"]) as client:
-            async with client.start_sftp_client() as session:
-                assert await session.exists("/there.txt")
+        key = connection["extra"]["key_file"]
+        async with (
+            asyncssh.connect(**where, client_keys=key) as client,
+            client.start_sftp_client() as session,
+        ):
+            assert await session.exists("/there.txt")
         stranger = asyncssh.generate_private_key("ssh-ed25519")
         with pytest.raises(asyncssh.PermissionDenied):
             await asyncssh.connect(**where, client_keys=[stranger])
