@@ -69,7 +69,7 @@ constraints: $(TOOLS)/ready ## Refresh the pinned versions
 clean: ## Remove what these targets made
 	rm -rf .nox $(TOOLS) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
-$(TOOLS)/ready: tests/constraints/tools.txt tests/environments.py | python
+$(TOOLS)/ready: tests/constraints/tools.txt | python
 	@echo "Making an environment for nox and uv, which make the others …"
 	@$(PYTHON) tests/environments.py
 	@touch $@

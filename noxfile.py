@@ -13,7 +13,7 @@ import nox
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from tests.environments import InstallError, run, uv_settings
+from tests.environments import InstallError, check_space, run, uv_settings
 
 CONSTRAINTS = ROOT / "tests" / "constraints"
 PYTHONS = {
@@ -76,6 +76,10 @@ def install(session: nox.Session, airflow: str, *arguments: str) -> None:
 def work(session: nox.Session, airflow: str) -> None:
     """Run the command after `--` with an Airflow, in the Python that runs nox."""
     install(session, airflow, *(["--group", "docs"] if airflow == "3.3" else []))
+    try:
+        check_space()
+    except OSError as error:
+        session.error(str(error).rstrip("."))
     environment = {name: value for name, value in session.env.items() if value is not None}
     environment["PATH"] = os.pathsep.join([session.bin, os.environ["PATH"]])
     sys.stdout.flush()

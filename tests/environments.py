@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".venv-tools"
 PINS = ROOT / "tests" / "constraints" / "tools.txt"
+# For a whole test run; Airflow logs a lot.
+NEEDED_MB = 200
 # What pip and uv say, and what it means.
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
 NO_INDEX = (
@@ -73,14 +76,27 @@ def explain(output: str) -> str:
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if any(words in output for words in NO_SPACE):
-        free = shutil.disk_usage(ROOT).free // 2**20
-        return f"there is no space left on the disk ({free} MB free beside the Makefile; an environment needs 1000)."
+        return f"there is no space left, on the disk of {ROOT} or in {tempfile.gettempdir()}."
     if any(words in output for words in NO_INDEX):
         return "the package index can't be reached; check the network and `pip config list`."
     if "ensurepip" in output:
         return "this Python can't make environments; on Debian: apt-get install python3-venv."
     errors = [line for line in lines if line.lower().startswith(("error", "×", "cause"))]
     return (errors or lines or ["it did not say why"])[-1]
+
+
+def check_space() -> None:
+    """
+    See that there is room for an Airflow's database and logs.
+
+    :raises OSError: if there is not.
+    """
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < NEEDED_MB:
+        raise OSError(
+            f"{folder} has {free} MB free, and {NEEDED_MB} are needed; make room, or set TMPDIR to another folder"
+        )
 
 
 def uv_settings() -> dict[str, str]:
@@ -104,7 +120,8 @@ def make_tools() -> None:
     """Make the tools' environment."""
     pip = [TOOLS / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
     run([sys.executable, "-m", "venv", "--clear", TOOLS], "Making an environment for nox and uv")
-    run([*pip, "install", "--retries", "2", "--requirement", PINS], "Installing nox and uv")
+    environment = {"PIP_RETRIES": "2"} | os.environ
+    run([*pip, "install", "--requirement", PINS], "Installing nox and uv", environment)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.faults import FIFTY, TWENTY, Run, kill_triggerer_and_scheduler, outage, storm
 from tests.system.running_airflow import AIRFLOW_3
+from tests.system.runs import (
+    FIFTY,
+    TWENTY,
+    Run,
+    export_many_segments,
+    kill_triggerer_and_scheduler,
+    outage,
+    storm,
+)
 
 if TYPE_CHECKING:
     from tests.system.conftest import System
@@ -49,3 +57,9 @@ def test_killed_right_after_the_post(system: System, dag_id: str) -> None:
     run.succeeds()
     assert run.tries == {2}
     assert run.submissions == 20
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="one task at a time: tests/system runs two of them")
+def test_export_many_segments(system: System) -> None:
+    """All twenty wait at once in the triggerer, and none of them on a worker."""
+    export_many_segments(system, "all", "")

@@ -12,8 +12,8 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_segments.emulator import Fault, FaultKind
 from tests.system.conftest import TOKEN
-from tests.system.faults import FEW, Run, kill_triggerer_and_scheduler, outage, storm
 from tests.system.running_airflow import AIRFLOW_3
+from tests.system.runs import FEW, Run, kill_triggerer_and_scheduler, outage, storm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

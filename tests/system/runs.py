@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of faults share: runs of many exports, and what happens to them."""
+"""Runs of many exports, and what can happen to them: what tests/system and tests/faults share."""
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_segments.emulator import Fault, FaultKind
+from tests.system.conftest import BUCKET
 from tests.system.running_airflow import AIRFLOW_3
 
 if TYPE_CHECKING:
@@ -97,3 +99,27 @@ def outage(run: Run, mode: Literal["refuse", "silence"], seconds: float) -> None
     run.system.service.pause(mode)
     time.sleep(seconds)
     run.system.service.resume()
+
+
+def export_many_segments(system: System, run_id: str, name_pattern: str) -> None:
+    """Run the example that exports all segments whose names match, and check every file."""
+    dag_id, task_id = "example_export_many_segments", "export_segment"
+    before = len(system.service.submissions)
+    names = {s.name for s in system.service.segments if re.search(name_pattern, s.name)}
+    system.airflow.trigger(dag_id, run_id, {"name_pattern": name_pattern})
+    system.airflow.wait_until(
+        "all exports are deferred",
+        lambda: system.states(dag_id, run_id, task_id) == ["deferred"] * len(names),
+        300,
+    )
+    assert not [task for task in system.airflow.tasks(dag_id, run_id) if task.state == "running"]
+    # Airflow 2 shows them at the end only.
+    assert system.airflow.labels(dag_id, run_id, task_id) == (names if AIRFLOW_3 else {None})
+    system.end_all()
+    assert system.airflow.wait_for_run(dag_id, run_id) == "success", system.airflow.task_logs()
+    assert system.airflow.labels(dag_id, run_id, task_id) == names
+    submissions = system.service.submissions[before:]
+    assert len(submissions) == len(names)
+    for submission in submissions:
+        copied = system.body(BUCKET, f"segments/{submission.segment_id}/{submission.export_id}.csv")
+        assert copied == system.body("upload-bucket", f"path/to/{submission.export_id}.csv")
