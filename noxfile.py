@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.environments import InstallError, check_space, run, uv_settings
 
+UV = Path(sys.executable).with_name("uv")
 CONSTRAINTS = ROOT / "tests" / "constraints"
 PYTHONS = {
     "2.11": ("3.11", "3.12"),
@@ -56,7 +57,7 @@ def install(session: nox.Session, airflow: str, *arguments: str) -> None:
         return
     ready.unlink(missing_ok=True)
     session.log(f"Installing Airflow {airflow} …")
-    pip = [Path(sys.executable).with_name("uv"), "pip", "install"]
+    pip = [UV, "pip", "install"]
     wanted = ["--group", "dev", "--editable", ".", "apache-airflow"]
     commands = [
         [*pip, "--constraint", str(constraints), *wanted, *arguments],
@@ -96,3 +97,41 @@ def matrix(session: nox.Session, airflow: str) -> None:
     session.run("python", "-m", "pytest", *UNIT_TESTS, *session.posargs)
     if (session.python, airflow) in HAPPY_PATH and not session.posargs:
         session.run("python", "-m", "pytest", "--quiet", ONE_EXAMPLE)
+
+
+@nox.session(download_python="never", python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the unit tests on the lowest versions that pyproject.toml declares."""
+    install(session, "lowest")
+    session.run("python", "-m", "pytest", *UNIT_TESTS, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def constraints(session: nox.Session) -> None:
+    """Pin the newest versions that go with each Airflow, for all Pythons at once, and the lowest ones."""
+    for airflow in PYTHONS:
+        compile_pins(session, airflow, f"apache-airflow=={airflow}.*", "--upgrade")
+    compile_pins(session, "lowest", "", "--resolution", "lowest-direct")
+
+
+def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) -> None:
+    """Write a constraints file."""
+    source = Path(session.create_tmp()) / "wanted.txt"
+    caps = CONSTRAINTS / f"airflow-{name}.in"
+    source.write_text(f"{wanted}\n--editable {ROOT}\n" + (caps.read_text() if caps.exists() else ""))
+    layout = [
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--no-header",
+        "--no-annotate",
+        "--no-emit-index-url",
+    ]
+    output = [
+        "--no-emit-package",
+        "airflow-provider-segments",
+        "--output-file",
+        CONSTRAINTS / f"airflow-{name}.txt",
+    ]
+    groups = ["--group", "dev", *(["--group", "docs"] if name == "3.3" else [])]
+    session.run(UV, "pip", "compile", "--quiet", source, *groups, *layout, *output, *options, external=True)

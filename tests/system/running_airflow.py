@@ -219,12 +219,12 @@ class RunningAirflow:
         self._processes.pop(component).wait(timeout=seconds)
 
     def stop_all(self) -> None:
-        """End all components, at once; the server last, for the others tell it that they end."""
+        """End all components at once; the server last, for the others tell it that they end, and without its farewell."""
         for component, process in self._processes.items():
             if component not in SERVERS:
                 _signal(process, signal.SIGTERM)
         for component in sorted(self._processes, key=lambda component: component in SERVERS):
-            self.kill(component, signal.SIGTERM)
+            self.kill(component, signal.SIGKILL if component in SERVERS else signal.SIGTERM)
 
     def _is_up(self) -> bool:
         jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
