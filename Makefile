@@ -54,6 +54,7 @@ check: $(TOOLS)/ready ## Lint, check types, build the wheel
 	$(AIRFLOW3) ruff check
 	$(AIRFLOW3) ruff format --check
 	$(AIRFLOW3) mypy
+	$(AIRFLOW3) lint-imports --no-cache
 	$(AIRFLOW3) python -m build --wheel --outdir dist .
 
 docs: $(TOOLS)/ready ## Build the documentation into build/docs; a warning is an error
