@@ -14,15 +14,15 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.triggers._memory import Memory
-from airflow_provider_segments.triggers._watch import Seen, Watch
+from airflow_provider_segments.triggers.memory import Memory
+from airflow_provider_segments.triggers.watch import Seen, Watch
 from airflow_provider_segments.utils.deadline import in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable
     from datetime import timedelta
 
-    from airflow_provider_segments.triggers._shared_polls import Look, SharedPolls
+    from airflow_provider_segments.triggers.shared_polls import ListPoll, SharedPolls
 
 __all__ = ["UserSegmentRefreshTrigger"]
 
@@ -32,8 +32,8 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     Make an asset event each time a Dynamic segment is refreshed; for an ``AssetWatcher`` of Airflow 3.
 
     The event's payload has ``segment_id``, ``segment_name``, ``previous_last_run`` (None if there was none) and
-    ``last_run``, times as ISO 8601 in UTC. The first look ever makes none. It never ends: what goes wrong is
-    logged and waited for.
+    ``last_run``, times as ISO 8601 in UTC. The first poll ever makes none. It never ends: what goes
+    wrong is logged, and polling goes on.
 
     :param segment_id: the segment's id. Give either this or the name.
     :param segment_name: the segment's name, to the letter.
@@ -74,13 +74,13 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll alone, without memory: below Airflow 3.3."""
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-        from airflow_provider_segments.triggers._polls import poll
+        from airflow_provider_segments.triggers.polls import poll
 
         watch = self._watch(None)
         async with UserSegmentsAsyncHook(self.mparticle_conn_id) as hook:
             while True:
                 segments, pause = await poll(hook, self.poll_interval, self.log)
-                if segments is not None and (event := watch.look(segments)):
+                if segments is not None and (event := watch.update(segments)):
                     yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                 await asyncio.sleep(pause)
 
@@ -95,36 +95,40 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
 
         :param kwargs: the arguments of one of them.
         """
-        from airflow_provider_segments.triggers._shared_polls import SharedPolls
+        from airflow_provider_segments.triggers.shared_polls import SharedPolls
 
         one = cls(**kwargs)
         return SharedPolls(one.shared_stream_key(), one.mparticle_conn_id, one.poll_interval)
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Look]) -> AsyncIterator[TriggerEvent]:
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[ListPoll]
+    ) -> AsyncIterator[TriggerEvent]:
         """
         Make events of what the shared polls bring.
 
         :param shared_stream: one item a poll.
         """
-        from airflow_provider_segments.triggers._shared_polls import join
+        from airflow_provider_segments.triggers.shared_polls import join
 
         join(self.shared_stream_key())
         memory = Memory(
             self.asset_state_store, [self.mparticle_conn_id, self.segment_id, self.segment_name], self.log
         )
         watch: Watch | None = None
-        latest: Look | None = None
-        async for look in shared_stream:
+        latest: ListPoll | None = None
+        async for poll in shared_stream:
             try:
                 watch = watch or self._watch(await memory.recall())
-            except Exception as error:  # noqa: BLE001 - without its memory it would take this look for the first
-                self.log.warning("The asset state store can't be read; looking again later: %s", error)
+            except Exception as error:  # noqa: BLE001 - without its memory this poll would be the first
+                self.log.warning(
+                    "The asset state store can't be read; trying again at the next poll: %s", error
+                )
                 continue
-            event = watch.look(look.segments)
-            # Not while it is open whether an earlier event is stored: this look may be settled without it.
+            event = watch.update(poll.segments)
+            # Not while it is open whether an earlier event is stored: this poll may be settled without it.
             if event or (not memory.knows(watch.seen) and (latest is None or latest.settled)):
-                look.when_stored.append(partial(memory.keep, watch.seen))
-                latest = look
+                poll.when_stored.append(partial(memory.keep, watch.seen))
+                latest = poll
             if event:
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

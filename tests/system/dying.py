@@ -12,13 +12,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.triggers._memory import Memory
+from airflow_provider_segments.triggers.memory import Memory
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_segments.triggers._watch import Seen
+    from airflow_provider_segments.triggers.watch import Seen
 
 
 def die_if_told(when: str) -> None:

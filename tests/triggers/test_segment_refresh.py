@@ -17,9 +17,9 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.api.models import UserSegment
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
-from airflow_provider_segments.triggers import _polls
-from airflow_provider_segments.triggers._watch import Seen, Watch
+from airflow_provider_segments.triggers import polls
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
+from airflow_provider_segments.triggers.watch import Seen, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ needs_3_3 = pytest.mark.skipif(
     not AIRFLOW_V_3_3_PLUS, reason="shared streams and the asset state store came with Airflow 3.3"
 )
 if AIRFLOW_V_3_3_PLUS:
-    from airflow_provider_segments.triggers import _shared_polls
+    from airflow_provider_segments.triggers import shared_polls
     from tests.triggers.runner import Database, triggerer
 
 DAWN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -87,7 +87,7 @@ class TestArguments:
 
 
 class TestWatch:
-    """What one look after the other leads to."""
+    """What one poll after the other leads to."""
 
     @pytest.fixture
     def log(self, caplog: pytest.LogCaptureFixture) -> logging.Logger:
@@ -99,65 +99,65 @@ class TestWatch:
         return Watch(None, "A", None, log)
 
     def test_one_event_for_each_advance(self, watch: Watch) -> None:
-        """The first look is the baseline; a look at the same changes nothing."""
-        looks = [
-            watch.look([segment("B", segment_id="b"), segment(hours=hours)]) for hours in (0, 0, 1, 1, 3)
+        """The first poll is the baseline; polling the same again changes nothing."""
+        found = [
+            watch.update([segment("B", segment_id="b"), segment(hours=hours)]) for hours in (0, 0, 1, 1, 3)
         ]
-        assert [bool(event) for event in looks] == [False, False, True, False, True]
-        assert looks[2] == {
+        assert [bool(event) for event in found] == [False, False, True, False, True]
+        assert found[2] == {
             "segment_id": "a",
             "segment_name": "A",
             "previous_last_run": "2026-01-01T00:00:00+00:00",
             "last_run": "2026-01-01T01:00:00+00:00",
         }
-        assert looks[4]["previous_last_run"] == looks[2]["last_run"]
+        assert found[4]["previous_last_run"] == found[2]["last_run"]
 
     def test_never_refreshed_before(self, watch: Watch) -> None:
         """The first refresh of a segment that had none is one."""
-        assert watch.look([segment(hours=None)]) is None
-        event = watch.look([segment(hours=1)])
+        assert watch.update([segment(hours=None)]) is None
+        event = watch.update([segment(hours=1)])
         assert event is not None
         assert event["previous_last_run"] is None
 
     def test_backwards(self, watch: Watch) -> None:
         """No event, and none for the way back up to what was seen."""
         hours = (5, 2, None, 4, 5, 6)
-        assert [bool(watch.look([segment(hours=hour)])) for hour in hours] == [False] * 5 + [True]
+        assert [bool(watch.update([segment(hours=hour)])) for hour in hours] == [False] * 5 + [True]
 
     def test_vanished(self, watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
         """Said once each time it goes, with the closest names; waited for, and what happened meanwhile counts."""
-        watch.look([segment()])
+        watch.update([segment()])
         caplog.clear()
         for _ in range(3):
-            assert watch.look([segment("AB", segment_id="b")]) is None
+            assert watch.update([segment("AB", segment_id="b")]) is None
         assert len(caplog.messages) == 1
         assert "'AB'" in caplog.text
-        assert watch.look([segment(hours=1)])
-        assert watch.look([]) is None
+        assert watch.update([segment(hours=1)])
+        assert watch.update([]) is None
         assert [record.levelname for record in caplog.records].count("ERROR") == 2
 
     def test_several_of_that_name(self, watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
         """Refused with their ids."""
-        assert watch.look([segment(), segment(segment_id="b")]) is None
+        assert watch.update([segment(), segment(segment_id="b")]) is None
         assert "a, b. Name one by its segment_id" in caplog.text
 
     def test_static(self, watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
         """Refused, as it is never refreshed."""
         for hours in (0, 1, 2):
-            assert watch.look([segment(hours=hours, kind="Static")]) is None
+            assert watch.update([segment(hours=hours, kind="Static")]) is None
         assert caplog.text.count("'A' (a) is Static") == 1
 
     def test_the_name_passes_to_another(self, watch: Watch) -> None:
         """Another segment's time is no refresh of the first: it has a baseline of its own."""
-        watch.look([segment()])
-        assert watch.look([segment(hours=5, segment_id="b")]) is None
-        assert watch.look([segment(hours=6, segment_id="b")])
+        watch.update([segment()])
+        assert watch.update([segment(hours=5, segment_id="b")]) is None
+        assert watch.update([segment(hours=6, segment_id="b")])
 
     def test_goes_on_from_what_was_seen(self, log: logging.Logger) -> None:
         """What was kept is the baseline."""
         seen = Seen.read(json.loads(json.dumps(Seen("a", DAWN.isoformat()).to_dict())))
-        assert Watch("a", None, seen, log).look([segment()]) is None
-        assert Watch("a", None, seen, log).look([segment(hours=1)])
+        assert Watch("a", None, seen, log).update([segment()]) is None
+        assert Watch("a", None, seen, log).update([segment(hours=1)])
 
     @pytest.mark.parametrize(
         "kept", ["x", {}, {"segment_id": "a", "last_run": "soon"}, {"a": 1}, 3, ["a", None]]
@@ -180,13 +180,13 @@ def service() -> Iterator[Emulator]:
 def polled(service: Emulator, connect: Any, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """The service with the Connection to it, and no long pauses."""
     connect(service)
-    monkeypatch.setattr(_polls, "_AFTER_A_FAILURE", SHORT)
+    monkeypatch.setattr(polls, "_AFTER_A_FAILURE", SHORT)
     if AIRFLOW_V_3_3_PLUS:
-        monkeypatch.setattr(_shared_polls, "_GATHERING", SHORT)
+        monkeypatch.setattr(shared_polls, "_GATHERING", SHORT)
     return service
 
 
-def polls(service: Emulator) -> int:
+def list_calls(service: Emulator) -> int:
     """Return how often the list has been asked for."""
     return sum(request.route == "list" for request in service.requests)
 
@@ -194,7 +194,7 @@ def polls(service: Emulator) -> int:
 async def polled_times(service: Emulator, times: int) -> None:
     """Wait until the list has been asked for so often."""
     async with asyncio.timeout(60):
-        while polls(service) < times:  # noqa: ASYNC110 - nothing tells this event loop
+        while list_calls(service) < times:  # noqa: ASYNC110 - nothing tells this event loop
             await asyncio.sleep(SHORT)
 
 
@@ -203,7 +203,7 @@ class TestAlone:
     """Below Airflow 3.3 each watcher polls for itself, through one client."""
 
     async def test_one_event_for_each_refresh(self, polled: Emulator) -> None:
-        """The first look is the baseline."""
+        """The first poll is the baseline."""
         ids = [one.segment_id for one in polled.segments]
         stream = UserSegmentRefreshTrigger(segment_id=ids[0], poll_interval=SHORT).run()
         first = asyncio.ensure_future(anext(stream))
@@ -220,7 +220,7 @@ class TestAlone:
         await asyncio.gather(first, return_exceptions=True)
 
     async def test_what_ends_a_poll_does_not_end_the_watch(self, polled: Emulator, told: Any) -> None:
-        """Refused credentials are told, and looked past at the usual pace."""
+        """Refused credentials are logged, and polling goes on at the usual pace."""
         stream = UserSegmentRefreshTrigger(segment_name="S0", poll_interval=SHORT).run()
         first = asyncio.ensure_future(anext(stream))
         await polled_times(polled, 2)
@@ -243,8 +243,8 @@ async def test_no_error_ends_a_poll() -> None:
             raise RuntimeError("a bug")
 
     hook: Any = Broken()
-    assert await _polls.poll(hook, 1.0, logging.getLogger("airflow.task")) == (None, 60.0)
-    assert await _polls.poll(hook, 300.0, logging.getLogger("airflow.task")) == (None, 300.0)
+    assert await polls.poll(hook, 1.0, logging.getLogger("airflow.task")) == (None, 60.0)
+    assert await polls.poll(hook, 300.0, logging.getLogger("airflow.task")) == (None, 300.0)
 
 
 @needs_3_3
@@ -265,7 +265,7 @@ class TestShared:
                     UserSegmentRefreshTrigger(segment_name=f"S{n}", poll_interval=LONG), f"asset{n}"
                 )
             await running.until(lambda: len(database.store) == 30)
-            assert polls(polled) == 1
+            assert list_calls(polled) == 1
         assert database.count == 0
 
     async def test_each_is_told_of_its_own(self, polled: Emulator) -> None:
@@ -280,8 +280,8 @@ class TestShared:
             for total in range(1, 31):
                 polled.refresh(polled.segments[total * 7 % 30].segment_id)
                 await running.until(lambda total=total: database.count >= total)
-            before = polls(polled)
-            await running.until(lambda: polls(polled) > before + 3)
+            before = list_calls(polled)
+            await running.until(lambda: list_calls(polled) > before + 3)
         assert {name: len(events) for name, events in database.events.items()} == {
             f"asset{n}": 1 for n in range(30)
         }
@@ -296,9 +296,9 @@ class TestShared:
             async with triggerer(database) as running:
                 running.watch(trigger, "asset")
                 await running.until(lambda: database.count >= until)
-                kept, before = list(database.store.values()), polls(polled)
+                kept, before = list(database.store.values()), list_calls(polled)
                 await running.until(
-                    lambda: polls(polled) > before + 3 and (not until or database.store.values() != kept)
+                    lambda: list_calls(polled) > before + 3 and (not until or database.store.values() != kept)
                 )
 
         await live(until=0)
@@ -322,9 +322,9 @@ class TestShared:
             running.watch(UserSegmentRefreshTrigger(segment_name="S1", poll_interval=SHORT), "other")
             await running.until(lambda: len(database.store) == 2)
             running.stores_events = False
-            kept, before = dict(database.store), polls(polled)
+            kept, before = dict(database.store), list_calls(polled)
             polled.refresh(polled.segments[0].segment_id)
-            await running.until(lambda: polls(polled) > before + 10)
+            await running.until(lambda: list_calls(polled) > before + 10)
             assert (len(running.runner.triggers) == 1) is (ack_timeout == "0.1")
             assert database.store == kept
         assert database.count == 0
@@ -357,8 +357,8 @@ class TestShared:
         database.store |= {place: kept for place, kept in earlier.items() if place[0] == behind}
         async with triggerer(database) as running:
             running.watch(trigger, "one", "two")
-            before = polls(polled)
-            await running.until(lambda: polls(polled) > before + 3)
+            before = list_calls(polled)
+            await running.until(lambda: list_calls(polled) > before + 3)
         assert {name: len(events) for name, events in database.events.items()} == {"one": 1, "two": 1}
 
     async def test_store_that_is_away(self, polled: Emulator, told: Any) -> None:
@@ -404,11 +404,11 @@ class TestShared:
             polled.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="0"))
             polled.pause("refuse")
             polled.refresh()
-            before = polls(polled)
+            before = list_calls(polled)
             await asyncio.sleep(2 * SHORT)
             polled.resume()
             await running.until(lambda: database.count == 1)
-            assert polls(polled) >= before + 5
+            assert list_calls(polled) >= before + 5
             assert len(running.runner.triggers) == 2
             assert not running.runner.failed_triggers
 
@@ -430,7 +430,7 @@ class TestShared:
                         )
                         running.watch(trigger, f"{name} {found.name}")
                 await running.until(lambda: len(database.store) == 200)
-                began, before = time.monotonic(), [polls(service) for service in services.values()]
+                began, before = time.monotonic(), [list_calls(service) for service in services.values()]
                 for total in range(1, rounds + 1):
                     for service in services.values():
                         service.refresh()
@@ -439,4 +439,4 @@ class TestShared:
                 took = time.monotonic() - began
         assert {len(events) for events in database.events.values()} == {rounds}
         for service, earlier in zip(services.values(), before, strict=True):
-            assert rounds <= polls(service) - earlier <= took + 1
+            assert rounds <= list_calls(service) - earlier <= took + 1

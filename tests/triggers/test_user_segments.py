@@ -80,7 +80,7 @@ async def test_wrong_credentials(connected: Emulator) -> None:
 async def test_deadline_that_passed_while_nothing_ran(
     connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    """There is a last look, which may find the export complete; then the name of what ended the wait."""
+    """There is a final poll, which may find the export complete; then the name of what ended the wait."""
     past = (datetime.now(timezone.utc) - timedelta(hours=1)).isoformat()
     export_id = request(connected)
     (event,) = await events(UserSegmentExportTrigger(export_id, deadline=past))

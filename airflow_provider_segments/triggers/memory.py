@@ -8,19 +8,13 @@ import hashlib
 import json
 from typing import Any
 
-from airflow_provider_segments.triggers._watch import Seen
+from airflow_provider_segments.triggers.watch import Seen
 
 __all__ = ["Memory"]
 
 
 class Memory:
-    """
-    What one watcher has seen.
-
-    :param stores: Airflow's stores of the watched assets; None for no memory.
-    :param watched: what tells this watcher from others of the same asset.
-    :param log: where failures are told.
-    """
+    """What one watcher has seen; `watched` is what distinguishes it from other watchers of the same asset."""
 
     def __init__(self, stores: Any, watched: list[str | None], log: Any) -> None:
         # Assets whose watchers have equal arguments share one trigger; there is no public way to each one's store.
@@ -34,7 +28,7 @@ class Memory:
     async def recall(self) -> Seen | None:
         """Return what was seen last; None if nothing was, ever."""
         found = [kept for store in self._stores if (kept := await self._read(store)) is not None]
-        # What one asset was told, all of this trigger's were.
+        # An event goes to all assets of this trigger, so the latest counts for all.
         self._kept = max(found, key=lambda seen: seen.last_run or "", default=None)
         return self._kept
 
@@ -47,19 +41,11 @@ class Memory:
             return None
 
     def knows(self, seen: Seen | None) -> bool:
-        """
-        Tell whether there is nothing new to keep.
-
-        :param seen: by the watcher.
-        """
+        """Return whether there is nothing new to keep."""
         return seen is None or seen == self._kept
 
     async def keep(self, seen: Seen | None) -> None:
-        """
-        Keep what was seen, if it is new. A failure is told; the next look tries again.
-
-        :param seen: by the watcher.
-        """
+        """Keep what was seen, if it is new. A failure is logged; the next poll tries again."""
         if seen is None or self.knows(seen):
             return
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a watcher makes of each look at the list of segments: an event, something to say, or nothing."""
+"""What a watcher makes of each poll of the list of segments: an event, a line in the log, or nothing."""
 
 from __future__ import annotations
 
@@ -19,24 +19,14 @@ __all__ = ["Seen", "Watch"]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """
-    What was last seen of a segment.
-
-    :param segment_id: which one it was; a name can pass to another.
-    :param last_run: its latest refresh, as ISO 8601 in UTC; None if it never had one.
-    """
+    """What was last seen of a segment: which one it was, as a name can pass to another, and its latest refresh."""
 
     segment_id: str
     last_run: str | None
 
     @classmethod
     def read(cls, kept: Any) -> Seen:
-        """
-        Return what `to_dict` wrote.
-
-        :param kept: what the store holds.
-        :raises ValueError: it is something else.
-        """
+        """Read what `to_dict` wrote; raise ValueError for anything else."""
         try:
             seen = cls(**kept)
             seen.last_run is None or datetime.fromisoformat(seen.last_run).utctimetuple()
@@ -49,25 +39,14 @@ class Seen:
         return asdict(self)
 
     def is_before(self, segment: UserSegment) -> bool:
-        """
-        Tell whether the segment has been refreshed since.
-
-        :param segment: as it is now.
-        """
+        """Return whether the segment has been refreshed since."""
         if segment.last_run is None:
             return False
         return self.last_run is None or datetime.fromisoformat(self.last_run) < segment.last_run
 
 
 class Watch:
-    """
-    One watcher's view of one segment.
-
-    :param segment_id: the segment's id, or None.
-    :param segment_name: its name, to the letter, if there is no id.
-    :param seen: what was last seen of it; None makes the first look the baseline.
-    :param log: where trouble is told, once each time it begins.
-    """
+    """One watcher's view of one segment; without anything seen before, the first poll is the baseline."""
 
     def __init__(self, segment_id: str | None, segment_name: str | None, seen: Seen | None, log: Any) -> None:
         self._segment_id, self._segment_name = segment_id, segment_name
@@ -75,12 +54,8 @@ class Watch:
         self._log = log
         self._trouble: str | None = None
 
-    def look(self, segments: Sequence[UserSegment]) -> dict[str, Any] | None:
-        """
-        Return the event's payload if the segment has been refreshed since the last look.
-
-        :param segments: all of the project.
-        """
+    def update(self, segments: Sequence[UserSegment]) -> dict[str, Any] | None:
+        """Return the event's payload if the segment, one of these, has been refreshed since the last poll."""
         segment = self._find(segments)
         if segment is None:
             return None
@@ -106,10 +81,10 @@ class Watch:
     def _find(self, segments: Sequence[UserSegment]) -> UserSegment | None:
         found = [segment for segment in segments if self._is_watched(segment)]
         if len(found) != 1:
-            self._tell(f"{len(found)} found", lambda: self._why_not_one(segments))
+            self._log_once(f"{len(found)} found", lambda: self._why_not_one(segments))
             return None
         if found[0].segment_type == "Static":
-            self._tell(
+            self._log_once(
                 "Static",
                 lambda: (
                     f"Segment {found[0].label} is Static: it is never refreshed, so no event will come. Watch a "
@@ -134,8 +109,8 @@ class Watch:
             return f"{error} Waiting until exactly one has."
         raise AssertionError("there is exactly one")
 
-    def _tell(self, trouble: str, message: Callable[[], str]) -> None:
-        # Not at each look; and the closest names are dear to find.
+    def _log_once(self, trouble: str, message: Callable[[], str]) -> None:
+        # Not at each poll; and finding the closest names takes long.
         if trouble != self._trouble:
             self._trouble = trouble
             self._log.error("%s", message())

@@ -2,8 +2,8 @@
 """
 One poll for all watchers of a Connection, in the acknowledged mode of Airflow's shared streams (3.3 and later).
 
-Airflow hands each look to all watchers, and tells `SharedPolls.advance` once the events they made of it are in
-its database. Only then is what they saw kept: a triggerer that dies earlier sees the refresh again.
+Airflow hands each poll to all watchers, and calls `SharedPolls.advance` once the events they made of it are in its
+database. Only then is what they saw stored: a triggerer that dies earlier sees the refresh again.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ from weakref import WeakValueDictionary
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-from airflow_provider_segments.triggers._polls import poll
+from airflow_provider_segments.triggers.polls import poll
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 
     from airflow_provider_segments.api.models import UserSegment
 
-__all__ = ["Look", "SharedPolls", "join"]
+__all__ = ["ListPoll", "SharedPolls", "join"]
 
 log = logging.getLogger(__name__)
-# Seconds: when a triggerer starts, watchers join in swarms.
+# Seconds: when a triggerer starts, many watchers join at a time.
 _GATHERING = 1.0
 _running: WeakValueDictionary[Hashable, SharedPolls] = WeakValueDictionary()
 
 
-class Look:
-    """
-    One answer of the service, on its way to all watchers.
-
-    :param segments: all of the project.
-    """
+class ListPoll:
+    """One answer of the service, all segments of the project, on its way to all watchers."""
 
     def __init__(self, segments: list[UserSegment]) -> None:
         self.segments = segments
@@ -48,13 +44,7 @@ class Look:
 
 
 class SharedPolls(SharedStreamProducer):
-    """
-    Poll the list of segments for a group of watchers.
-
-    :param key: of the group.
-    :param mparticle_conn_id: the Connection.
-    :param poll_interval: seconds between two polls.
-    """
+    """Poll the list of segments for a group of watchers, which have the key in common."""
 
     def __init__(self, key: Hashable, mparticle_conn_id: str, poll_interval: float) -> None:
         self._conn_id, self._poll_interval = mparticle_conn_id, poll_interval
@@ -62,7 +52,7 @@ class SharedPolls(SharedStreamProducer):
         _running[key] = self
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Poll for ever; show whoever joins between two polls the last answer."""
+        """Poll for ever; whoever joins between two polls gets the last answer."""
         async with UserSegmentsAsyncHook(self._conn_id) as hook:
             while True:
                 segments, pause = await poll(hook, self._poll_interval, log)
@@ -70,8 +60,8 @@ class SharedPolls(SharedStreamProducer):
                 self.joined.clear()
                 while True:
                     if segments is not None:
-                        look = Look(segments)
-                        yield look, look
+                        found = ListPoll(segments)
+                        yield found, found
                     if not await self._somebody_joins_before(due):
                         break
 
@@ -86,25 +76,17 @@ class SharedPolls(SharedStreamProducer):
         return True
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
-        """
-        Keep what was seen, now that the events are stored.
-
-        :param batch: looks that all watchers have moved past.
-        """
+        """Store what was seen in polls that all watchers have moved past, now that their events are stored."""
         for item in batch:
-            look: Look = item.broker_payload
-            look.settled = True
-            # Whose event was not stored is not told: all try again at the next look, which that one doesn't get.
+            found: ListPoll = item.broker_payload
+            found.settled = True
+            # Airflow does not say whose event failed: all try again at the next poll, which that one doesn't get.
             if not item.outcome.failed:
-                for keep in look.when_stored:
+                for keep in found.when_stored:
                     await keep()
 
 
 def join(key: Hashable) -> None:
-    """
-    Ask for the last answer, so that a new watcher need not wait for the next poll.
-
-    :param key: of the group.
-    """
+    """Ask for the last answer, so that a new watcher of the group need not wait for the next poll."""
     if running := _running.get(key):
         running.joined.set()

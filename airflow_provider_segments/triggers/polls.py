@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One poll of the list of segments, for those who must not end."""
+"""One poll of the list of segments, for triggers that must not end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["poll"]
 
-# Seconds: what ended a poll (credentials, the fifth 500 in a row) is not to be met more often, however short
-# the interval.
+# Seconds: after what ends a poll (credentials, the fifth 500 in a row), however short the interval.
 _AFTER_A_FAILURE = 60.0
 
 
@@ -22,20 +21,16 @@ async def poll(
     hook: UserSegmentsAsyncHook, poll_interval: float, log: Any
 ) -> tuple[list[UserSegment] | None, float]:
     """
-    Return all segments, or None if they could not be had, and the seconds until the next poll.
+    Return all segments, or None if the poll failed, and the seconds until the next poll.
 
-    Outages and 429s are sat out. Nothing is raised: Airflow starts an asset's trigger that ends again at once,
-    and for ever.
-
-    :param hook: an open one.
-    :param poll_interval: seconds between two polls.
-    :param log: where a failure is told.
+    Outages and 429s don't end a poll. Nothing is raised: Airflow would start the trigger of an asset again at once, and
+    for ever.
     """
     pause = max(poll_interval, _AFTER_A_FAILURE)
     try:
         return await hook.list_segments(unlimited_retries=True), poll_interval
     except UserSegmentsError as error:
-        log.warning("The watched segments can't be looked at: %s Looking again in %.0f s.", error, pause)
+        log.warning("The watched segments can't be polled: %s Polling again in %.0f s.", error, pause)
     except Exception:
-        log.exception("The watched segments can't be looked at. Looking again in %.0f s.", pause)
+        log.exception("The watched segments can't be polled. Polling again in %.0f s.", pause)
     return None, pause
