@@ -73,7 +73,7 @@ class Run:
 
 @takes_up
 def test_killed_right_after_the_post_deferring(system: System) -> None:
-    """Twenty task processes killed: twenty submissions, twenty successes, reattached to while pending."""
+    """Twenty task processes killed: twenty submissions, twenty successes, taken up while pending."""
     run = Run(system, "killed_deferred", 20)
     run.wait_until_deferred()
     assert run.tries == {2}
