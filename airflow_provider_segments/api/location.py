@@ -77,15 +77,15 @@ def file_location(filename: str) -> ExportFile:
         host = url.hostname or ""
     except ValueError:  # such as "https://[": not a URL after all
         return ExportFile(filename=re.split(r"[?#]", filename, maxsplit=1)[0])
-    bucket, key = _bucket_and_path(host, url.path) if url.scheme in ("http", "https") else (None, "")
-    return ExportFile(shown, bucket, unquote(key)) if bucket and key else ExportFile(shown)
+    found = _bucket_and_path(host, url.path) if url.scheme in ("http", "https") else None
+    return ExportFile(shown, found[0], unquote(found[1])) if found else ExportFile(shown)
 
 
-def _bucket_and_path(host: str, path: str) -> tuple[str | None, str]:
+def _bucket_and_path(host: str, path: str) -> tuple[str, str] | None:
     match = next((found for pattern in _S3_HOSTS if (found := pattern.fullmatch(host.rstrip(".")))), None)
     if match is None:
-        return None, ""
+        return None
     bucket, path = match["bucket"], path.removeprefix("/")
     if not bucket:
         bucket, _, path = path.partition("/")
-    return (bucket, path) if _BUCKET.fullmatch(bucket) else (None, "")
+    return (bucket, path) if path and _BUCKET.fullmatch(bucket) else None

@@ -31,7 +31,7 @@ __all__ = ["Destination"]
 
 log = logging.getLogger(__name__)
 
-# Arguments of a copy that a stream follows in its own way.
+# Arguments of a copy; what they mean holds for a stream too.
 _COPY_ONLY = ("MetadataDirective", "TaggingDirective")
 _SOURCE_KEYS = ("CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey", "CopySourceSSECustomerKeyMD5")
 # Arguments that S3 wants on each request that concerns the object, where the operation takes them.
@@ -141,24 +141,15 @@ class Destination:
         source = {"Bucket": file.s3_bucket, "Key": file.s3_key}
         with s3_failures(file.filename, "read", self._aws_conn_id):
             found = self._client.head_object(**source, **read_args(self._extra_args))
-        size = int(found["ContentLength"])
-        arguments = {
-            **self._object_args(metadata_of(found)),
-            **{name: self._extra_args[name] for name in _SOURCE_KEYS if name in self._extra_args},
-            # A copy in parts has neither unless they are given.
-            "MetadataDirective": "REPLACE",
-            "TaggingDirective": "REPLACE",
-        }
-        if found.get("ETag"):  # all parts from one and the same object
-            arguments["CopySourceIfMatch"] = found["ETag"]
-        # The transfer manager itself would ask for the size, with the ExpectedBucketOwner of the destination.
-        known = _known_source(size, found.get("ETag"))
+        size, etag = int(found["ContentLength"]), found.get("ETag")
         config = self._config(size, preferred_transfer_client="classic")  # the other one can't copy
         with (
             s3_failures(self.uri, "written", self._aws_conn_id),
             create_transfer_manager(self._client, config) as manager,
         ):
-            manager.copy(source, self.bucket, self.key, arguments, [known]).result()
+            # The manager itself would ask for the size, with the ExpectedBucketOwner of the destination.
+            known = [_known_source(size, etag)]
+            manager.copy(source, self.bucket, self.key, self._copy_args(found), known).result()
         return size
 
     def write(self, source: Source) -> int:
@@ -197,6 +188,14 @@ class Destination:
         kept = {} if self._extra_args.get("MetadataDirective") == "REPLACE" else metadata
         own = {name: value for name, value in self._extra_args.items() if name in _shared_args()}
         return {**kept, **own}
+
+    def _copy_args(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a copy, given the answer to a HEAD of the source."""
+        keys = {name: self._extra_args[name] for name in _SOURCE_KEYS if name in self._extra_args}
+        same = {"CopySourceIfMatch": source["ETag"]} if source.get("ETag") else {}
+        # As a copy in parts has neither the source's metadata nor its tags, unless they are given.
+        directives = dict.fromkeys(_COPY_ONLY, "REPLACE")
+        return {**self._object_args(metadata_of(source)), **keys, **same, **directives}
 
     def _args_of(self, operation: str) -> dict[str, Any]:
         """Return those of extra_args that a request which neither reads the source nor writes the object takes."""
@@ -243,7 +242,10 @@ class Destination:
         with s3_failures(self.uri, "written", self._aws_conn_id):
             try:
                 self._client.generate_presigned_url("copy_object", Params=parameters)
-            except ParamValidationError as error:
+            except (
+                ParamValidationError,
+                TypeError,
+            ) as error:  # a TypeError is of a key that is neither text nor bytes
                 raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError
+from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError, UserSegmentsError
 from airflow_provider_segments.api.redaction import excerpt
 from airflow_provider_segments.files.source import CHANGED, Body, Source, ascii_text, span_of
 
@@ -153,7 +153,7 @@ def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
 
     try:
         yield
-    except FileTransferError:
+    except UserSegmentsError:
         raise
     except (
         AirflowException, Boto3Error, BotoCoreError, ClientError, S3CopyFailedError, ValueError,

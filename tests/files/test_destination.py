@@ -145,8 +145,8 @@ def test_metadata_that_is_not_ascii(s3: Any) -> None:
         ({"TaggingDirective": "COPY"}, "TaggingDirective has to be 'REPLACE'"),
         ({"MetadataDirective": "MERGE"}, "MetadataDirective has to be"),
         ({"Metadata": "rows=1"}, "Invalid type for parameter Metadata"),
-        ({"Metadata": {"city": "K\u00f6ln"}}, "[Nn]on ascii"),
-        ({"SSECustomerKey": 12345678}, r"SSECustomerKey, value: \*\*\*"),
+        ({"Metadata": {"city": "K\u00f6ln"}}, "Non ascii"),
+        ({"SSECustomerKey": 12345678}, "extra_args: "),
     ],
 )
 @pytest.mark.usefixtures("s3")
@@ -163,8 +163,8 @@ def requests(s3: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[s
 
     def client(_: Any) -> Any:
         made = boto3.client("s3", endpoint_url=s3.meta.endpoint_url)
-        made.meta.events.register_first(
-            "before-parameter-build.s3",
+        made.meta.events.register(
+            "provide-client-params.s3",
             lambda params, model, **_: seen.append((model.name, dict(params))),
         )
         return made
@@ -235,6 +235,7 @@ def user(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str
         allowed = [
             {"Effect": "Allow", "Action": actions, "Resource": f"arn:aws:s3:::{resource}"}
             for resource, actions in statements
+            if actions
         ]
         policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
         iam.put_user_policy(UserName="u", PolicyName="p", PolicyDocument=policy)

@@ -80,9 +80,12 @@ def test_progress_begins_a_new_count_of_retries(opened: Any) -> None:
 
 def test_cuts_without_progress_end_the_try(opened: Any) -> None:
     """After as many retries as a call on a worker has."""
-    with file_host([THIRD] + [0] * 100) as server, opened(server) as source:
-        with pytest.raises(FileTransferError, match=f"{THIRD} bytes of it came. Try again") as caught:
-            read(source)
+    with (
+        file_host([THIRD] + [0] * 100) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match=f"{THIRD} bytes of it came. Try again") as caught,
+    ):
+        read(source)
     assert "secret" not in str(caught.value)
     assert len(server.range_headers) == 6
 
@@ -90,21 +93,30 @@ def test_cuts_without_progress_end_the_try(opened: Any) -> None:
 @pytest.mark.parametrize("etags", [('"1"', '"2"'), ('"1"', None)])
 def test_changed_file_is_an_error(opened: Any, etags: tuple[str | None, ...]) -> None:
     """Two halves of different files are never joined."""
-    with file_host([THIRD], etags=etags) as server, opened(server) as source:
-        with pytest.raises(FileTransferError, match=r"(?i)the file has changed meanwhile"):
-            read(source)
+    with (
+        file_host([THIRD], etags=etags) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match=r"(?i)the file has changed meanwhile"),
+    ):
+        read(source)
 
 
 def test_whole_answer_to_a_range_is_not_appended(opened: Any) -> None:
     """A server that does not resume ends the try."""
-    with file_host([THIRD], ranges=False) as server, opened(server) as source:
-        with pytest.raises(FileTransferError, match="does not resume downloads"):
-            read(source)
+    with (
+        file_host([THIRD], ranges=False) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match="does not resume downloads"),
+    ):
+        read(source)
 
 
 def test_without_an_etag_nothing_is_resumed(opened: Any) -> None:
     """Nothing would show that the file is still the same."""
-    with file_host([THIRD], etags=(None,)) as server, opened(server) as source:
-        with pytest.raises(FileTransferError, match="sent no ETag"):
-            read(source)
+    with (
+        file_host([THIRD], etags=(None,)) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match="sent no ETag"),
+    ):
+        read(source)
     assert server.range_headers == [None]

@@ -45,33 +45,29 @@ KEPT = {
 }
 
 
+# By path: status, body, headers.
+ANSWERS: dict[str, Any] = {
+    "/whole": (200, BODY),
+    "/packed": (200, PACKED, ("Content-Encoding", "gzip")),
+    "/kept": (200, PACKED, *KEPT.items()),
+    "/short": (200, BODY, ("Content-Length", str(len(BODY) + 1))),
+    "/moved": (307, b"", ("Location", f"/whole?{QUERY}"), ("Set-Cookie", "session=1")),
+    "/round": (302, b"", ("Location", f"/round?{QUERY}")),
+    "/elsewhere": (302, b"", ("Location", f"http://example.com/file?{QUERY}")),
+    "/utf-8": (302, b"", ("Location", "/K\u00c3\u00a4ufer.csv")),  # as http.server writes UTF-8
+    "/K%C3%A4ufer.csv": (200, BODY),
+    "/latin-1": (302, b"", ("Location", "/K\u00e4ufer.csv")),
+    "/K%E4ufer.csv": (200, BODY),
+}
+
+
 class Host(BaseHTTPRequestHandler):
     """Answers as its path says."""
 
     def do_GET(self) -> None:
         self.server.seen.append(self.headers)  # type: ignore[attr-defined]
         kind = self.path.split("?")[0]
-        if kind == "/whole":
-            self._answer(200, BODY)
-        elif kind == "/packed":
-            self._answer(200, PACKED, ("Content-Encoding", "gzip"))
-        elif kind == "/short":
-            self._answer(200, BODY, ("Content-Length", str(len(BODY) + 1)))
-        elif kind == "/moved":
-            self._answer(307, b"", ("Location", f"/whole?{QUERY}"), ("Set-Cookie", "session=1"))
-        elif kind == "/round":
-            self._answer(302, b"", ("Location", f"/round?{QUERY}"))
-        elif kind == "/elsewhere":
-            self._answer(302, b"", ("Location", f"http://example.com/file?{QUERY}"))
-        elif kind == "/utf-8":
-            self._answer(302, b"", ("Location", "/K\u00c3\u00a4ufer.csv"))  # as http.server writes UTF-8
-        elif kind == "/latin-1":
-            self._answer(302, b"", ("Location", "/K\u00e4ufer.csv"))
-        elif kind in ("/K%C3%A4ufer.csv", "/K%E4ufer.csv"):
-            self._answer(200, BODY)
-        elif kind == "/kept":
-            self._answer(200, PACKED, *KEPT.items())
-        elif kind.startswith("/error/"):
+        if kind.startswith("/error/"):
             _, _, status, code, message = kind.split("/")
             self._answer(int(status), ERROR.format(code, MESSAGES.get(message, message)).encode())
         elif kind.startswith("/busy/") and self.server.busy:  # type: ignore[attr-defined]
@@ -80,7 +76,7 @@ class Host(BaseHTTPRequestHandler):
         elif kind.startswith("/busy/"):
             self._answer(200, BODY)
         else:
-            self._answer(403, b"<Code>AccessDenied</Code>")
+            self._answer(*ANSWERS.get(kind, (403, b"<Code>AccessDenied</Code>")))
 
     def _answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)

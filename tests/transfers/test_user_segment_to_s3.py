@@ -393,6 +393,18 @@ def test_lineage_of_a_run(service: Emulator, s3: Any, tmp_path: Path) -> None:
     assert [(data["namespace"], data["name"]) for data in complete["outputs"]] == [(f"s3://{BUCKET}", key)]
 
 
+@pytest.mark.usefixtures("database")
+def test_runs_where_operators_may_not_be_nested(service: Emulator, s3: Any, tmp_path: Path) -> None:
+    """Airflow 2 takes a second `execute` for a nested operator, which it warns of or forbids."""
+    example = (EXAMPLES / "example_segment_to_s3.py").read_text()
+    (tmp_path / "dag.py").write_text(example.replace("retries=2,", "allow_nested_operators=False,"))
+    variables = dag_runs.environment(tmp_path, **dag_runs.connections(service, s3.meta.endpoint_url))
+    variables |= {"SEGMENT_NAME": "Small", "SEGMENT_BUCKET": BUCKET}
+    log = dag_runs.run("example_segment_to_s3", variables)
+    assert "outside" not in log
+    assert len(s3.list_objects_v2(Bucket=BUCKET)["Contents"]) == 1
+
+
 @pytest.mark.usefixtures("service")
 def test_link_to_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task writes its address, and none for this local S3."""
