@@ -33,8 +33,8 @@ test-faults: $(TOOLS)/ready ## Run the tests that take minutes: outages and stor
 	$(AIRFLOW3) $(PYTEST) tests/faults $(PYTEST_ARGS)
 	$(AIRFLOW2) $(PYTEST) tests/faults $(PYTEST_ARGS)
 
-test-matrix: $(TOOLS)/ready ## Run the unit tests on every other Airflow and Python; ROW="matrix-3.12(airflow-3.1)" for one
-	@$(NOX) --session $(if $(ROW),'$(ROW)',matrix) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
+test-matrix: $(TOOLS)/ready ## Run the unit tests on every other Airflow and Python; ROW=3.1-3.12 for one
+	@$(NOX) --session 'matrix$(if $(ROW),($(ROW)))' $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
 
 test-lowest: $(TOOLS)/ready ## Run the unit tests on the lowest versions that pyproject.toml allows
 	@$(NOX) --session lowest $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))

@@ -90,7 +90,7 @@ def work(session: nox.Session, airflow: str) -> None:
 
 
 @nox.session(download_python="never")
-@nox.parametrize("python,airflow", ROWS, ids=[f"airflow-{airflow}" for _, airflow in ROWS])
+@nox.parametrize("python,airflow", ROWS, ids=[f"{airflow}-{python}" for python, airflow in ROWS])
 def matrix(session: nox.Session, airflow: str) -> None:
     """Run the unit tests on an Airflow and a Python, and where it is listed, one example in a real Airflow."""
     install(session, airflow)
@@ -135,3 +135,10 @@ def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) ->
     ]
     groups = ["--group", "dev", *(["--group", "docs"] if name == "3.3" else [])]
     session.run(UV, "pip", "compile", "--quiet", source, *groups, *layout, *output, *options, external=True)
+
+
+@nox.session(download_python="never")
+def bench(session: nox.Session) -> None:
+    """Measure against a peer."""
+    install(session, "3.3", "apache-airflow-providers-dbt-cloud")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
