@@ -25,6 +25,7 @@ from pydantic import (
 
 from airflow_provider_segments.api.errors import ExportFailedError
 from airflow_provider_segments.api.files import ExportFile, file_location
+from airflow_provider_segments.api.text import quoted
 
 __all__ = [
     "FILE_LIFETIME",
@@ -129,7 +130,7 @@ class UserSegment(_Answer):
     @property
     def label(self) -> str:
         """Name and id, for messages."""
-        return f"{self.name!r} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
+        return f"{quoted(self.name)} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, times as ISO 8601."""

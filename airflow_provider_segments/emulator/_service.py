@@ -151,7 +151,7 @@ class Service:
                 filename = await loop.run_in_executor(self._writers, self._publish, export)
             except StorageError as error:
                 export.problem, failed = str(error), True
-                log.error("Export %s ends FAILED: %s", export.export_id, error)  # noqa: TRY400
+                log.error("Export %s ends FAILED: %s", export.export_id, error)
         export.end("FAILED" if failed else "COMPLETE", filename)
 
     def _publish(self, export: Export) -> str | None:
