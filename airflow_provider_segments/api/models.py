@@ -26,6 +26,7 @@ from pydantic import (
 
 from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
 from airflow_provider_segments.api.location import ExportFile, file_location
+from airflow_provider_segments.api.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +136,7 @@ class UserSegment(_Answer):
     @property
     def label(self) -> str:
         """Name and id, for messages."""
-        return f"{self.name!r} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
+        return f"{quoted(self.name)} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, times as ISO 8601."""
@@ -156,17 +157,17 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
     """
     if segment_id is not None:
         found = [segment for segment in segments if segment.segment_id == segment_id]
-        asked, known = f"the id {segment_id!r}", [segment.segment_id for segment in segments]
+        asked, known = f"the id {quoted(segment_id)}", [segment.segment_id for segment in segments]
     else:
         found = [segment for segment in segments if segment.name == name]
-        asked, known = f"the name {name!r}", [segment.name for segment in segments]
+        asked, known = f"the name {quoted(name or '')}", [segment.name for segment in segments]
     if len(found) == 1:
         return found[0]
     if found:
         ids = ", ".join(segment.segment_id for segment in found)
         raise SegmentLookupError(f"{len(found)} segments have {asked}: {ids}. Name one by its segment_id.")
     closest = get_close_matches(segment_id or name or "", known, n=3, cutoff=0.4)
-    hint = f"Closest: {', '.join(map(repr, closest))}." if closest else "None is alike."
+    hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "None is alike."
     raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
 
 

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as tables for people, as JSON and CSV for scripts."""
+"""Results as people and scripts want them, in the styles of Airflow's own commands, and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pendulum
-from rich.box import SIMPLE
-from rich.table import Table
+from airflow.cli.simple_table import SimpleTable
+from airflow.utils import yaml
+from rich.console import Console
+from tabulate import tabulate
 
 from airflow_provider_segments.api.models import UserSegment
-from airflow_provider_segments.cli._terminal import printable
+from airflow_provider_segments.api.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
+    from typing import TextIO
 
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
 
 __all__ = ["show_export", "show_segments"]
+
+_WIDE = 10_000  # where no terminal limits the width, nothing is wrapped
 
 
 def show_segments(terminal: Terminal, segments: Sequence[UserSegment], output: str) -> None:
@@ -30,13 +36,20 @@ def show_segments(terminal: Terminal, segments: Sequence[UserSegment], output: s
 
     :param terminal: where.
     :param segments: what.
-    :param output: ``table``, ``json`` or ``csv``.
+    :param output: ``table``, ``json``, ``yaml``, ``plain`` or ``csv``.
     """
-    if output == "table":
-        terminal.show(_segments_table(segments))
-    else:
-        rows = [segment.to_dict() for segment in segments]
-        _print(terminal, rows, rows, UserSegment.model_fields, output)
+    titles = ("Id", "Name", "Type", "Last run")
+    cells = [
+        (
+            segment.segment_id,
+            segment.name,
+            segment.segment_type.value if segment.segment_type else "",
+            _time(segment.last_run, "never"),
+        )
+        for segment in segments
+    ]
+    rows = [segment.to_dict() for segment in segments]
+    _print(terminal, output, titles, cells, rows, UserSegment.model_fields)
 
 
 def show_export(terminal: Terminal, export: SegmentExport, output: str) -> None:
@@ -45,57 +58,63 @@ def show_export(terminal: Terminal, export: SegmentExport, output: str) -> None:
 
     :param terminal: where.
     :param export: what.
-    :param output: ``table``, ``json`` or ``csv``.
+    :param output: ``table``, ``json``, ``yaml``, ``plain`` or ``csv``.
     """
-    if output == "table":
-        terminal.show(_export_table(export))
-        return
-    row = export.result(output_format="")
-    del row["output_format"]  # the service doesn't say
-    _print(terminal, row, [row], row, output)
-
-
-def _print(
-    terminal: Terminal, value: Any, rows: Sequence[Mapping[str, Any]], columns: Iterable[str], output: str
-) -> None:
-    if output == "json":
-        json.dump(value, terminal.result, indent=2)
-        terminal.result.write("\n")
-    else:
-        writer = csv.DictWriter(terminal.result, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _segments_table(segments: Sequence[UserSegment]) -> Table:
-    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for title in ("Id", "Name", "Type", "Last run"):
-        # An id that is cut or wrapped could not be copied.
-        table.add_column(title, no_wrap=title == "Id", overflow="fold")
-    for segment in segments:
-        kind = segment.segment_type.value if segment.segment_type else ""
-        cells = segment.segment_id, segment.name, kind, _time(segment.last_run, "never")
-        table.add_row(*map(printable, cells))
-    return table
-
-
-def _export_table(export: SegmentExport) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    file = export.file
-    for title, value in (
+    segment, file = export.segment, export.file
+    cells = (
         ("Export", export.export_id),
-        ("Segment", export.segment.label),
+        ("Segment", f"{segment.name} ({segment.segment_id})" if segment.name else segment.segment_id),
         ("Status", export.status.value),
         ("Started", _time(export.start_time)),
         ("Ended", _time(export.end_time)),
         ("Expires", _time(export.expires_at)),
         ("File", file.filename if file else ""),
-    ):
-        if value:
-            table.add_row(title, printable(value))
-    return table
+    )
+    row = export.result(output_format="")
+    del row["output_format"]  # the service doesn't say
+    _print(terminal, output, ("Property", "Value"), [pair for pair in cells if pair[1]], row, row)
+
+
+def _print(
+    terminal: Terminal,
+    output: str,
+    titles: Sequence[str],
+    cells: Sequence[Sequence[str | None]],
+    data: list[dict[str, Any]] | dict[str, Any],
+    columns: Iterable[str],
+) -> None:
+    stream = terminal.result
+    shown = [[printable(cell or "") for cell in row] for row in cells]
+    match output:
+        case "json":
+            stream.write(json.dumps(data, indent=2) + "\n")
+        case "yaml":
+            stream.write(yaml.dump(data, sort_keys=False))
+        case "csv":
+            writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(data if isinstance(data, list) else [data])
+        case "plain":
+            stream.write(tabulate(shown, titles, "plain", disable_numparse=True) + "\n")
+        case _:
+            stream.write(_table(stream, titles, shown))
+
+
+def _table(stream: TextIO, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    table = SimpleTable(show_header=True)  # type: ignore[no-untyped-call]
+    for title in titles:
+        # An id that is cut or wrapped could not be copied.
+        table.add_column(title, no_wrap=title == "Id", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    is_terminal = stream.isatty()
+    width = os.get_terminal_size(stream.fileno()).columns or None if is_terminal else _WIDE
+    console = Console(
+        file=stream, force_terminal=is_terminal, width=width, highlight=False, markup=False, emoji=False
+    )
+    with console.capture() as captured:  # rich would exit by itself where a pipe is closed
+        console.print(table)
+    return captured.get()
 
 
 def _time(moment: datetime | None, otherwise: str = "") -> str:

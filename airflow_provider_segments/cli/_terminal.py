@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import select
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -22,30 +23,84 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from airflow_provider_segments.api.text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
     from typing import TextIO
 
-    from rich.console import RenderableType
+__all__ = ["RawFile", "Terminal", "naming", "result_stream"]
 
-__all__ = ["Terminal", "printable", "result_stream"]
+_TEXT = TextColumn("{task.description}", markup=False)
 
-_WIDE = 10_000  # where no terminal limits the width, nothing is wrapped
+
+class RawFile(io.FileIO):
+    """
+    A file that is written without a buffer, and to the end even if its descriptor does not block.
+
+    :param file: path or descriptor; a descriptor stays open.
+    :param mode: ``w`` or ``x``.
+    :param shown: its name in errors.
+    :param permissions: of a new file, less the umask.
+    """
+
+    def __init__(self, file: Path | int, mode: str, shown: object, permissions: int = 0o666) -> None:
+        self._shown = shown
+        with naming(shown):
+            super().__init__(
+                file,  # type: ignore[arg-type]
+                mode,
+                closefd=not isinstance(file, int),
+                opener=lambda path, flags: os.open(path, flags, permissions),
+            )
+
+    def write(self, data: Any, /) -> int:
+        """
+        Write all of the data.
+
+        :param data: bytes.
+        """
+        left = memoryview(data)
+        while left:
+            with naming(self._shown):
+                written = super().write(left)
+            if written is None:
+                select.select([], [self], [])
+            left = left[written or 0 :]
+        return len(data)
+
+
+@contextmanager
+def naming(shown: object) -> Iterator[None]:
+    """
+    Say what could not be written, and why.
+
+    :param shown: its name.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"{shown} can't be written: {error.strerror or error}.") from error
 
 
 @contextmanager
 def result_stream() -> Iterator[TextIO]:
     """Yield what was stdout; whatever else prints there meanwhile, such as Airflow's log, goes to stderr."""
-    sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(sys.stderr.fileno(), 1)
     try:
-        with open(
-            kept, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False
-        ) as stream:
-            yield stream
+        yield io.TextIOWrapper(
+            RawFile(kept, "w", "stdout"),  # type: ignore[type-var]
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            write_through=True,
+        )
     finally:
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 
@@ -59,89 +114,40 @@ class Terminal:
 
     def __init__(self, result: TextIO) -> None:
         self.result = result
-        self._messages = _console(sys.stderr)
+        self._messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self.log = logging.getLogger(f"{__name__}.log")
-        self.log.handlers = [_Handler(self.say)]
+        self.log.handlers = [_Handler(self)]
         self.log.setLevel(logging.WARNING)
         self.log.propagate = False
 
     def say(self, message: str) -> None:
         """
-        Tell something beside the result.
+        Print a message beside the result.
 
         :param message: a line.
         """
-        self._messages.print(Text(printable(message)), soft_wrap=True)
+        with suppress(OSError):  # nobody reads it
+            self._messages.print(Text(printable(message)), soft_wrap=True)
 
-    def show(self, what: RenderableType) -> None:
-        """
-        Print a result for people.
+    def waiting(self) -> Progress:
+        """Return a display of what is waited for, and how long; it shows only where stderr is a terminal."""
+        return self._progress(SpinnerColumn(), _TEXT, TimeElapsedColumn())
 
-        :param what: anything rich prints.
-        """
-        _console(self.result).print(what)
+    def transferring(self) -> Progress:
+        """Return a display of how far a transfer is, likewise."""
+        return self._progress(_TEXT, BarColumn(), DownloadColumn(), TransferSpeedColumn())
 
-    @contextmanager
-    def waiting(self, text: str) -> Iterator[None]:
-        """
-        Show that something goes on, and for how long; nothing unless stderr is a terminal.
-
-        :param text: what.
-        """
-        with self._progress(text, SpinnerColumn(), _TEXT, TimeElapsedColumn()):
-            yield
-
-    @contextmanager
-    def transferring(self, text: str) -> Iterator[Callable[[int, int | None], None]]:
-        """
-        Show how far a transfer is, likewise; yield what takes the bytes that came and those there are.
-
-        :param text: what is transferred.
-        """
-        columns = _TEXT, BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        with self._progress(text, *columns) as advance:
-            yield advance
-
-    @contextmanager
-    def _progress(self, text: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int | None], None]]:
-        if not self._messages.is_terminal:
-            yield lambda came, size: None
-            return
-        with Progress(*columns, console=self._messages, transient=True) as progress:
-            task = progress.add_task(printable(text), total=None)
-            yield lambda came, size: progress.update(task, advance=came, total=size)
-
-
-_TEXT = TextColumn("{task.description}", markup=False)
+    def _progress(self, *columns: Any) -> Progress:
+        console = self._messages
+        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class _Handler(logging.Handler):
     """The hook's warnings as lines on stderr, above a progress display if there is one."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, terminal: Terminal) -> None:
         super().__init__()
-        self._say = say
+        self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(record.getMessage())
-
-
-def _console(stream: TextIO) -> Console:
-    terminal = stream.isatty()
-    return Console(
-        file=stream,
-        force_terminal=terminal,
-        width=None if terminal else _WIDE,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-
-
-def printable(text: str) -> str:
-    """
-    Return text that can't steer a terminal.
-
-    :param text: from anywhere.
-    """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+        self._terminal.say(record.getMessage())

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING
-
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
@@ -19,7 +18,6 @@ from airflow_provider_segments.cli._download import download_file
 from airflow_provider_segments.cli._results import show_export, show_segments
 from airflow_provider_segments.cli._terminal import Terminal, result_stream
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.hooks._connection import no_such_connection
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 if TYPE_CHECKING:
@@ -30,16 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["download", "export", "list_segments", "status"]
 
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_FAILED, _USAGE, _SIGNALLED = 1, 2, 128
 _PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _UsageError(Exception):
     """The arguments make no sense together."""
 
 
-class _Interrupted(Exception):
-    """Somebody pressed Ctrl-C, and there is something to know."""
+class _Signalled(KeyboardInterrupt):
+    """The command has got a signal: its number, and what there is to know."""
 
 
 def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace], None]:
@@ -47,6 +46,14 @@ def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace
     def run(arguments: Namespace) -> None:
         # As Airflow's own commands have it; without it, Airflow 3 does not look into its database.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        if sys.stderr is None:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - closed by the shell
+        if sys.stdout is None:
+            print("Failed: stdout is closed.", file=sys.stderr)
+            sys.exit(_FAILED)
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & have it
+                signal.signal(number, _end)
         try:
             with result_stream() as stream:
                 code = _exit_code(work, arguments, Terminal(stream))
@@ -57,10 +64,15 @@ def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace
     return run
 
 
+def _end(number: int, _: object) -> None:
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # nothing keeps the command from cleaning up
+    raise _Signalled(number)
+
+
 def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace, terminal: Terminal) -> int:
     try:
         work(arguments, terminal)
-        terminal.result.flush()
     except BrokenPipeError:
         raise
     except _UsageError as error:
@@ -69,9 +81,10 @@ def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace
     except (UserSegmentsError, OSError) as error:
         terminal.say(f"Failed: {error}")
         return _FAILED
-    except (_Interrupted, KeyboardInterrupt) as error:
-        terminal.say(str(error) or "Interrupted.")
-        return _INTERRUPTED
+    except _Signalled as error:
+        number, *words = error.args
+        terminal.say(*words or ["Interrupted."])
+        return _SIGNALLED + int(number)
     return 0
 
 
@@ -108,11 +121,13 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
         requested = hook.request_export(segment_id, arguments.output_format)
         terminal.say(f"Requested {requested.label}.")
         if arguments.wait:
-            with terminal.waiting(f"Waiting for {requested.label}"):
+            with terminal.waiting() as progress:
+                progress.add_task(f"Waiting for {requested.label}", total=None)
                 timeout = arguments.timeout or timedelta(days=1)
-                requested = hook.wait_for_export(requested.export_id, timeout, latest=requested)
-    except KeyboardInterrupt:
-        raise _Interrupted(_left_behind(requested, arguments)) from None
+                poll = hook.poll_until(requested.export_id, timeout, latest=requested)
+                requested = poll.finished_export().ensure_complete()
+    except _Signalled as error:
+        raise _Signalled(*error.args, _left_behind(requested, arguments)) from None
     show_export(terminal, requested, arguments.output)
 
 
@@ -124,7 +139,7 @@ def status(arguments: Namespace, terminal: Terminal) -> None:
 
 @_command
 def download(arguments: Namespace, terminal: Terminal) -> None:
-    """Write an export's file to disk and print its path."""
+    """Write an export's file and print its path."""
     asked = _ask(arguments, terminal)
     if not asked.status.is_finished:
         raise UserSegmentsError(
@@ -139,15 +154,13 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
         conn_id=arguments.conn_id,
         aws_conn_id=arguments.aws_conn_id,
     )
-    terminal.result.write(f"{path}\n")
+    if path:
+        terminal.result.write(f"{path}\n")
 
 
 def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:
-    try:  # once: a person waits, and the hook would look it up time and again
-        UserSegmentsHook.get_connection(arguments.conn_id)
-    except AirflowNotFoundException as error:
-        raise no_such_connection(arguments.conn_id) from error
     hook = UserSegmentsHook(arguments.conn_id)
+    hook.settings  # noqa: B018 - a Connection that is missing is reported at once, for a person waits
     hook._log = terminal.log  # type: ignore[assignment]
     return hook
 

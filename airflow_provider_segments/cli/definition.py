@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "DESCRIPTION", "Argument", "Command", "airflow_commands", "build_parser"]
 
 DESCRIPTION = "List and export mParticle Analytics User Segments"
-_EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted."
+_EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n ended by signal n."
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ _CONN_ID = _argument(
 _OUTPUT = _argument(
     "-o",
     "--output",
-    choices=("table", "json", "csv"),
+    choices=("table", "json", "yaml", "plain", "csv"),
     default="table",
     help="how to print the result (default: %(default)s)",
 )
@@ -125,7 +125,9 @@ COMMANDS = (
         (
             _EXPORT_ID,
             _argument(
-                "--to", metavar="FILE", help="file or folder to write to (default: here, under its own name)"
+                "--to",
+                metavar="FILE",
+                help="file or folder to write to, - for stdout (default: here, under its own name)",
             ),
             _argument("--force", action="store_true", help="overwrite a file that is there"),
             _argument(

@@ -30,6 +30,7 @@ class Export:
     :param status: What the service says about it.
     :param ended: When it was done.
     :param filename: Where its file is.
+    :param problem: Why its file could not be written; the service would not say so.
     """
 
     export_id: str
@@ -40,6 +41,7 @@ class Export:
     status: str
     ended: datetime | None = None
     filename: str | None = None
+    problem: str | None = None
 
     def end(self, status: str, filename: str | None) -> None:
         """

@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -135,7 +136,12 @@ def _why_bad(body: Any) -> str | None:
 
 async def _status(request: web.Request) -> web.Response:
     export = await request.app[SERVICE].look_up(request.match_info["export_id"])
-    return problem(404, "Export not found") if export is None else _shown(export)
+    if export is None:
+        return problem(404, "Export not found")
+    if export.problem is not None:
+        # A FAILED export has no reason, so a client would take the emulator's trouble for the service's.
+        return reply({"error": export.problem} | export.as_json(), HTTPStatus.FAILED_DEPENDENCY)
+    return _shown(export)
 
 
 def _shown(export: Export) -> web.Response:

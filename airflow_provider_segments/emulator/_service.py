@@ -149,9 +149,9 @@ class Service:
             loop = asyncio.get_running_loop()
             try:
                 filename = await loop.run_in_executor(self._writers, self._publish, export)
-            except StorageError:
-                log.exception("Export %s ends FAILED: its file could not be written", export.export_id)
-                failed = True
+            except StorageError as error:
+                export.problem, failed = str(error), True
+                log.error("Export %s ends FAILED: %s", export.export_id, error)
         export.end("FAILED" if failed else "COMPLETE", filename)
 
     def _publish(self, export: Export) -> str | None:

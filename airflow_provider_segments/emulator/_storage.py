@@ -72,6 +72,7 @@ class S3Storage:
         aws_secret_access_key: str | None,
     ) -> None:
         self._bucket = bucket
+        self._address = endpoint_url or "AWS"
         fallback = "testing" if endpoint_url else None
         self._errors, self._client = _connect(
             endpoint_url=endpoint_url,
@@ -86,10 +87,10 @@ class S3Storage:
             self._client.head_bucket(Bucket=self._bucket)
         except self._client.exceptions.ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
-                raise StorageError(str(error)) from error
+                raise self._failure("find", self._bucket, error) from error
             self._create()
         except self._errors as error:
-            raise StorageError(str(error)) from error
+            raise self._failure("find", self._bucket, error) from error
 
     def _create(self) -> None:
         region = self._client.meta.region_name
@@ -119,7 +120,11 @@ class S3Storage:
         try:
             getattr(self._client, operation)(**arguments)
         except self._errors as error:
-            raise StorageError(str(error)) from error
+            verb = operation.partition("_")[0]
+            raise self._failure(verb, arguments.get("Key", self._bucket), error) from error
+
+    def _failure(self, verb: str, name: str, error: Exception) -> StorageError:
+        return StorageError(f"The emulator could not {verb} {name} on its S3 at {self._address}: {error}")
 
 
 def _connect(**options: Any) -> tuple[tuple[type[Exception], ...], Any]:

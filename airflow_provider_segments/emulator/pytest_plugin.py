@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from airflow_provider_segments.emulator import Emulator
+from airflow_provider_segments.emulator._s3_process import local_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,18 +41,9 @@ def aws_connection(url: str) -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def user_segments_s3_url() -> Iterator[str]:
-    """Address of a local S3, moto's server, which lasts as long as the session."""
-    try:
-        from moto.server import ThreadedMotoServer
-    except ImportError as error:
-        raise ImportError(
-            "The local S3 is moto: pip install 'airflow-provider-segments[emulator]'"
-        ) from error
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """Address of a local S3, moto's server in a process of its own, which lasts as long as the session."""
+    with local_s3() as url:
+        yield url
 
 
 @pytest.fixture

@@ -153,11 +153,18 @@ def test_export_takes_time(s3_url: str) -> None:
         assert s3(s3_url).head_object(Bucket="upload-bucket", Key=key)["ContentLength"] > 1000
 
 
-def test_unwritable_file_fails_the_export(s3_url: str) -> None:
-    """An export whose file can't be written ends FAILED, not COMPLETE."""
+def test_unwritable_file_is_the_emulators_failure(s3_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An export whose file can't be written ends FAILED, and both answer and log say that it was the emulator."""
     with Emulator(s3_endpoint_url=s3_url, bucket="doomed", export_seconds=0) as emulator:
         s3(s3_url).delete_bucket(Bucket="doomed")
-        assert finished(emulator)["status"] == "FAILED"
+        export_id = submit(emulator).json()["exportId"]
+        answer = status(emulator, export_id)
+        assert emulator.exports == {export_id: "FAILED"}
+    assert (answer.status_code, answer.json()["status"]) == (424, "FAILED")
+    message = f"The emulator could not put path/to/{export_id}.csv on its S3 at {s3_url}: "
+    assert answer.json()["error"].startswith(message)
+    assert "NoSuchBucket" in answer.json()["error"]
+    assert message in caplog.text
 
 
 @pytest.mark.parametrize("auth", [None, ("emulator-key", "wrong"), ("wrong", "emulator-token")])

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text of others, such as a segment's name, made fit to be shown."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["printable", "quoted"]
+
+# Control characters, line and paragraph separators, lone surrogates, and Unicode's property Bidi_Control.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def printable(text: str) -> str:
+    """
+    Return text that can neither steer a terminal nor change the direction of what follows.
+
+    :param text: from anywhere.
+    """
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def quoted(text: str) -> str:
+    """
+    Return text in quotes, for a message; unlike ``repr``, letters of any script stay as they are.
+
+    :param text: from anywhere.
+    """
+    return f"'{printable(text)}'"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a download is written: a file, which appears whole or not at all, or a pipe or device, as it comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from airflow_provider_segments.cli._terminal import RawFile, naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["STDOUT", "check_target", "find_target", "writing"]
+
+#: Names of stdout, whose descriptor is another while a command runs.
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
+
+
+def find_target(to: str | None, name: str) -> Path:
+    """
+    Return the path to write to.
+
+    :param to: file or folder; None for the working directory.
+    :param name: the file's name in a folder.
+    """
+    if to is None:
+        return Path(name)
+    path = Path(to)
+    with naming(to):
+        if to and path.is_dir():
+            return path / name
+        folder = path if os.path.basename(to) in ("", ".", "..") else path.parent
+        if to and folder.is_dir():
+            return path
+    raise NotADirectoryError(
+        f"{str(folder) if to else 'An empty --to'} is not a folder. Make it, or give another --to."
+    )
+
+
+def check_target(path: Path, force: bool) -> os.stat_result | None:
+    """
+    Return what is known of the file that is there, if there is one and it may be overwritten.
+
+    :param path: the target.
+    :param force: whether a file may be overwritten.
+    """
+    with naming(path):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+    if stat.S_ISDIR(found.st_mode) or not (force or _is_special(path, found)):
+        raise FileExistsError(f"{path} exists. Give --force to overwrite it, or another --to.")
+    return found
+
+
+def _is_special(path: Path, found: os.stat_result | None) -> bool:
+    # A descriptor may be that of a regular file, of which the shell has decided how it is written.
+    kept = (stat.S_ISREG, stat.S_ISBLK)
+    is_device = found is not None and not any(test(found.st_mode) for test in kept)
+    return is_device or _DESCRIPTOR.fullmatch(str(path)) is not None
+
+
+@contextmanager
+def writing(path: Path, force: bool) -> Iterator[RawFile]:
+    """
+    Yield the open target.
+
+    :param path: where to write.
+    :param force: whether a file may be overwritten.
+    """
+    found = check_target(path, force)
+    if _is_special(path, found):
+        descriptor = _DESCRIPTOR.fullmatch(str(path))
+        with RawFile(int(descriptor[1] or 2) if descriptor else path, "w", path) as sink:
+            yield sink
+        return
+    real = Path(os.path.realpath(path))  # a link stays
+    part = real.with_name(f".{uuid4().hex}.part")
+    try:
+        with RawFile(part, "x", path, 0o600 if found else 0o666) as sink:
+            yield sink
+            with naming(path):
+                os.fsync(sink.fileno())
+        if found := check_target(path, force):
+            _keep_owner_and_mode(real, found, part)
+        with naming(path):
+            part.replace(real)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _keep_owner_and_mode(real: Path, found: os.stat_result, part: Path) -> None:
+    for owner, group in ((-1, found.st_gid), (found.st_uid, -1)):
+        with suppress(OSError):  # others' files can be given back by root only
+            os.chown(part, owner, group)
+    with suppress(OSError):
+        shutil.copystat(real, part)
+        os.utime(part)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A local S3, moto's server, in a process of its own.
+
+In the process of the tests, its memory would be that of every ``mock_aws``, each of which empties it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["local_s3"]
+
+
+@contextmanager
+def local_s3() -> Iterator[str]:
+    """Run an S3 and yield its address; it ends with this process, however this process ends."""
+    if find_spec("moto") is None:
+        raise ImportError("The local S3 is moto: pip install 'airflow-provider-segments[emulator]'")
+    command = [sys.executable, "-W", "ignore", "-P", __file__]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # a Ctrl-C is for the tests, which need it until they have cleaned up
+    ) as process:
+        try:
+            url = process.stdout.readline().strip() if process.stdout else ""
+            if not url:
+                raise RuntimeError("moto's server could not start; stderr says why.")
+            yield url
+        finally:
+            process.kill()
+
+
+def _serve() -> None:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    print(f"http://{host}:{port}", flush=True)
+    sys.stdin.read()  # ends when the tests' process does, even by SIGKILL
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve()
