@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before Airflow is imported: it reads its home and configuration once, and must not find any of the user's.
 for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
@@ -45,9 +45,26 @@ settings.load_profile("here")
 CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
+# The files whose tests share one Airflow; a process of pytest-xdist gets them all, before any other file.
+ONE_AIRFLOW = ("tests/system/test_endings.py", "tests/system/test_examples.py", "tests/system/test_faults.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, so that no process ends up alone with it."""
-    items.sort(key=lambda item: "test_faults" not in item.path.name)
+    """Begin with what takes longest, so that no process ends up alone with it."""
+    order = [*ONE_AIRFLOW, "tests/system/test_refresh.py"]
+    items.sort(key=lambda item: next((i for i, file in enumerate(order) if item.nodeid.startswith(file)), 9))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a file to one process, and all that share an Airflow to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "one Airflow" if nodeid.startswith(ONE_AIRFLOW) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

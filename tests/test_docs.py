@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
@@ -140,3 +141,13 @@ def test_every_field_of_the_connection_is_explained() -> None:
 def test_retry_table_is_the_rules() -> None:
     """`python -m tests.retry_table` writes it."""
     assert retry_table.shown() == retry_table.retry_table()
+
+
+def test_contributing_shows_the_layers() -> None:
+    """The packages in the order of the contract that the linter checks."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    table = page[page.index("| package | has |") :].split("\n\n")[0]
+    shown = [" | ".join(re.findall(r"`(\w+)`", row.split("|")[1])) for row in table.splitlines()[2:]]
+    assert shown == layers

@@ -30,7 +30,16 @@ from airflow_provider_segments.api.redaction import excerpt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MAX_BODY_BYTES", "Call", "Reply", "get_export", "list_segments", "read_reply", "request_export"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "Call",
+    "Reply",
+    "get_export",
+    "list_segments",
+    "parse_retry_after",
+    "read_reply",
+    "request_export",
+]
 
 T = TypeVar("T")
 
@@ -106,7 +115,7 @@ def read_reply(call: Call[T], reply: Reply, *, now: float, secrets: tuple[str, .
             call.what,
             reply.status,
             excerpt(reply.body, secrets),
-            retry_after=_retry_after(reply.headers.get("Retry-After"), now),
+            retry_after=parse_retry_after(reply.headers.get("Retry-After"), now),
             repeatable=call.repeatable,
         )
     try:
@@ -154,8 +163,13 @@ def _why(error: Exception) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
-def _retry_after(value: str | None, now: float) -> float | None:
-    """Read seconds or an HTTP date (RFC 9110, sections 5.6.7 and 10.2.3) leniently; None if it is neither."""
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """
+    Read seconds or an HTTP date (RFC 9110, sections 5.6.7 and 10.2.3) leniently; return None if it is neither.
+
+    :param value: of the header.
+    :param now: seconds since the epoch.
+    """
     if value is None:
         return None
     if seconds := _SECONDS.fullmatch(value.strip()):

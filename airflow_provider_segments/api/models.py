@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
-from airflow_provider_segments.api.files import ExportFile, file_location
+from airflow_provider_segments.api.location import ExportFile, file_location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

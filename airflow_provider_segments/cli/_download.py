@@ -15,8 +15,9 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 from airflow_provider_segments.connection.settings import read_settings
-from airflow_provider_segments.hooks._source import ensure_kept, open_s3
-from airflow_provider_segments.hooks._url import open_url
+from airflow_provider_segments.files.s3 import open_s3
+from airflow_provider_segments.files.source import ensure_kept
+from airflow_provider_segments.files.url import open_url
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transports.common import CHUNK
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from airflow_provider_segments.api.files import ExportFile
+    from airflow_provider_segments.api.location import ExportFile
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
-    from airflow_provider_segments.hooks._source import Source
+    from airflow_provider_segments.files.source import Source
 
 __all__ = ["download_file"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_segments.api.models import SegmentExport
-    from airflow_provider_segments.hooks._destination import Destination
+    from airflow_provider_segments.files.destination import Destination
 
 __all__ = ["UserSegmentToS3Operator"]
 
@@ -88,21 +88,19 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         self.transfer_config_args = transfer_config_args
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look whether the object may be written, then export and transfer."""
+        """Check the arguments and that the object may be written, then export and transfer."""
         with airflow_errors():
             destination = self._destination()
             destination.check_arguments()
             self._refuse_to_overwrite(destination, TransferUnderWay(context, destination.uri, log=self.log))
-        return super().execute(context)
+            return self._export(context)
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         destination, result = self._destination(), super()._deliver(context, export)
         earlier = TransferUnderWay(context, destination.uri, log=self.log)
         self._refuse_to_overwrite(destination, earlier)
-        if earlier.is_known and (leftovers := destination.abort_leftovers()):
-            self.log.info(
-                "Aborted %d unfinished uploads of an earlier try to %s.", leftovers, destination.uri
-            )
+        if earlier.is_known:
+            destination.abort_leftovers()
         earlier.keep()
         begun = time.monotonic()
         size = self._transfer(export, destination)
@@ -123,8 +121,9 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         }
 
     def _transfer(self, export: SegmentExport, destination: Destination) -> int:
-        from airflow_provider_segments.hooks._source import ensure_kept, open_s3
-        from airflow_provider_segments.hooks._url import open_url
+        from airflow_provider_segments.files.s3 import open_s3
+        from airflow_provider_segments.files.source import ensure_kept
+        from airflow_provider_segments.files.url import open_url
 
         file = ensure_kept(export)
         if not (export.filename or "").startswith("s3://"):
@@ -134,11 +133,11 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
                 return destination.write(source)
         if self.source_aws_conn_id in (None, self.aws_conn_id):
             return destination.copy(file)
-        with open_s3(file, self.source_aws_conn_id) as source:
+        with open_s3(file, self.source_aws_conn_id, self.extra_args) as source:
             return destination.write(source)
 
     def _destination(self) -> Destination:
-        from airflow_provider_segments.hooks._destination import Destination
+        from airflow_provider_segments.files.destination import Destination
 
         for name in ("s3_bucket", "s3_key"):
             value = getattr(self, name)

@@ -40,7 +40,7 @@ from airflow_provider_segments.transports.common import (
 if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["RequestsTransport", "session_for"]
+__all__ = ["RequestsTransport", "error_class_of", "reason_of", "session_for"]
 
 
 class _Connection(HTTPSConnection):
@@ -122,7 +122,7 @@ class RequestsTransport:
         except requests.RequestException as error:
             if isinstance(error, ValueError):  # InvalidURL and its like
                 raise no_address(call, error, self.settings) from None
-            raise_call_error(_kind_of(error), call, self.settings, _reason(error))
+            raise_call_error(error_class_of(error), call, self.settings, reason_of(error))
         except ValueError as error:
             raise no_address(call, error, self.settings) from None
 
@@ -141,7 +141,7 @@ class RequestsTransport:
         self._session.close()
 
 
-def _reason(error: requests.RequestException) -> Any:
+def reason_of(error: requests.RequestException) -> Any:
     """Return what lies behind requests' and urllib3's own errors."""
     reason: Any = error.args[0] if error.args else error
     if isinstance(reason, MaxRetryError):
@@ -150,9 +150,9 @@ def _reason(error: requests.RequestException) -> Any:
     return reason.original_error if isinstance(reason, ProxyError) else reason
 
 
-def _kind_of(error: requests.RequestException) -> type[CallError]:
+def error_class_of(error: requests.RequestException) -> type[CallError]:
     """Say how far it came: everything up to the end of the TLS handshake is one of two kinds of error."""
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return CertificateError
-    unsent = isinstance(_reason(error), NewConnectionError | ConnectTimeoutError)
+    unsent = isinstance(reason_of(error), NewConnectionError | ConnectTimeoutError)
     return NotSentError if unsent else NoAnswerError

@@ -16,7 +16,6 @@ import pytest
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.calls import Reply, get_export, list_segments, read_reply, request_export
 from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError
-from airflow_provider_segments.api.files import file_location
 from airflow_provider_segments.api.models import ExportStatus, SegmentExport
 from airflow_provider_segments.api.redaction import excerpt
 
@@ -190,56 +189,6 @@ def test_excerpt_is_short_and_clean() -> None:
     assert "abc" not in excerpt("cut off: k.csv&X-Amz-Signature=abc")
     assert excerpt("proxy http://user:secret@proxy:3128 said no") == "proxy http://***@proxy:3128 said no"
     assert excerpt(f'{{"filename": "{url}"}}') == '{"filename": "https://b.s3.amazonaws.com/k.csv?***"}'
-
-
-@pytest.mark.parametrize(
-    ("filename", "shown", "bucket", "key"),
-    [
-        ("s3://b/a/b.csv", "s3://b/a/b.csv", "b", "a/b.csv"),
-        ("s3://b/a?b#c.csv", "s3://b/a?b#c.csv", "b", "a?b#c.csv"),
-        ("s3://b//lead", "s3://b//lead", "b", "/lead"),
-        ("s3://b/run:1/x%20y", "s3://b/run:1/x%20y", "b", "run:1/x%20y"),
-        ("s3://b", "s3://b", None, None),
-        ("s3:///k", "s3:///k", None, None),
-        ("https://b.s3.amazonaws.com/a%20b.csv", "https://b.s3.amazonaws.com/a%20b.csv", "b", "a b.csv"),
-        (
-            "https://b.s3.eu-west-1.amazonaws.com/k?X-Amz-Signature=1",
-            "https://b.s3.eu-west-1.amazonaws.com/k",
-            "b",
-            "k",
-        ),
-        (
-            "https://my.b.s3-us-west-2.amazonaws.com/k",
-            "https://my.b.s3-us-west-2.amazonaws.com/k",
-            "my.b",
-            "k",
-        ),
-        ("https://s3.eu-west-1.amazonaws.com/b/k/l", "https://s3.eu-west-1.amazonaws.com/b/k/l", "b", "k/l"),
-        ("https://s3.amazonaws.com/b/k", "https://s3.amazonaws.com/b/k", "b", "k"),
-        ("https://s3.amazonaws.com/b", "https://s3.amazonaws.com/b", None, None),
-        (
-            "https://b.s3.dualstack.us-east-1.amazonaws.com/k",
-            "https://b.s3.dualstack.us-east-1.amazonaws.com/k",
-            "b",
-            "k",
-        ),
-        (
-            "https://b.s3.cn-north-1.amazonaws.com.cn/k",
-            "https://b.s3.cn-north-1.amazonaws.com.cn/k",
-            "b",
-            "k",
-        ),
-        ("https://u:p@files.example.com/k?sig=1#f", "https://files.example.com/k", None, None),
-        ("https://s3.evil.com/b/k", "https://s3.evil.com/b/k", None, None),
-        ("https://[?sig=1", "https://[", None, None),
-        ("gs://b/k", "gs://b/k", None, None),
-    ],
-)
-def test_where_the_file_is(filename: str, shown: str, bucket: str | None, key: str | None) -> None:
-    """Split once, to the letter, and never with a query that signs."""
-    file = file_location(filename)
-    assert (file.filename, file.s3_bucket, file.s3_key) == (shown, bucket, key)
-    assert file.s3_uri == (f"s3://{bucket}/{key}" if bucket else None)
 
 
 def test_ensure_complete() -> None:

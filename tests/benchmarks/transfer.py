@@ -18,8 +18,8 @@ BUCKET = "bench"
 
 def ours(url: str) -> Callable[[], Any]:
     """Return what `UserSegmentToS3Operator` does once the URL is known."""
-    from airflow_provider_segments.hooks._destination import Destination
-    from airflow_provider_segments.hooks._url import open_url
+    from airflow_provider_segments.files.destination import Destination
+    from airflow_provider_segments.files.url import open_url
     from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
     destination = Destination(BUCKET, "ours", "aws_default", {}, {})

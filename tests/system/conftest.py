@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Airflow with the service and S3 beside it, once for each module."""
+"""A real Airflow with the service and S3 beside it, which the tests share."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def running_system(
             yield System(airflow, service, s3)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
     """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
     with running_system(tmp_path_factory.mktemp("system"), s3_url) as running:

@@ -47,11 +47,28 @@ def free_port() -> int:
 
 
 SERVERS = ("api-server", "webserver")
+REASONS = {
+    "address already in use": "another program has taken its port meanwhile; run it again",
+    "no space left on device": "there is no space left on the disk",
+    "database or disk is full": "there is no space left on the disk",
+}
 
 
 def _signal(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, how)
+
+
+def failure(what: str, output: str, log: Path) -> RuntimeError:
+    """Return an error of one line; its note has the end of what was printed, for a failed test."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it printed nothing"]
+    reason = lines[-1][-300:]
+    for words, meaning in REASONS.items():
+        if words in output.lower():
+            reason = meaning
+    error = RuntimeError(f"{what}: {reason}; see {log}")
+    error.add_note(output[-3000:])
+    return error
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,10 @@ class RunningAirflow:
             timeout=180,
         )
         if done.returncode:
-            raise RuntimeError(f"airflow {' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+            output = f"{done.stdout}\n{done.stderr}"
+            with suppress(OSError):
+                self.log_file("command").write_text(output)
+            raise failure(f"airflow {' '.join(arguments)} failed", output, self.log_file("command"))
         return done.stdout
 
     def start(self, component: str) -> None:
@@ -199,12 +219,12 @@ class RunningAirflow:
         self._processes.pop(component).wait(timeout=seconds)
 
     def stop_all(self) -> None:
-        """End all components, at once; the server last, for the others tell it that they end."""
+        """End all components at once; the server last, for the others tell it that they end, and without its farewell."""
         for component, process in self._processes.items():
             if component not in SERVERS:
                 _signal(process, signal.SIGTERM)
         for component in sorted(self._processes, key=lambda component: component in SERVERS):
-            self.kill(component, signal.SIGTERM)
+            self.kill(component, signal.SIGKILL if component in SERVERS else signal.SIGTERM)
 
     def _is_up(self) -> bool:
         jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
@@ -232,7 +252,8 @@ class RunningAirflow:
         while not (value := holds()):
             for component, process in self._processes.items():
                 if process.poll() is not None:
-                    raise RuntimeError(f"{component} ended: {self.log_file(component).read_text()[-3000:]}")
+                    log = self.log_file(component)
+                    raise failure(f"The {component} ended", log.read_text(), log)
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {seconds} s: {what}; logs are in {self.home / 'logs'}")
             time.sleep(0.2)

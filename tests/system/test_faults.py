@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.fernet import Fernet
@@ -14,6 +13,7 @@ from cryptography.fernet import Fernet
 from airflow_provider_segments.emulator import Fault, FaultKind
 from tests.system.conftest import TOKEN
 from tests.system.running_airflow import AIRFLOW_3
+from tests.system.runs import FEW, Run, kill_triggerer_and_scheduler, outage, storm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,117 +25,47 @@ pytestmark = pytest.mark.system
 takes_up = pytest.mark.skipif(
     not AIRFLOW_3, reason="only Airflow 3.3 and later keep an export's id across tries"
 )
-# Airflow 2 on SQLite runs one task at a time.
-FIFTY, TWENTY = (50, 20) if AIRFLOW_3 else (4, 3)
-
-
-class Run:
-    """One run of a DAG with so many exports."""
-
-    def __init__(self, system: System, dag_id: str, count: int, run_id: str = "run") -> None:
-        self.system, self.dag_id, self.count, self.run_id = system, dag_id, count, run_id
-        self._before = len(system.service.submissions)
-        system.airflow.trigger(dag_id, run_id, {"count": count})
-
-    @property
-    def submissions(self) -> int:
-        return len(self.system.service.submissions) - self._before
-
-    @property
-    def states(self) -> list[str | None]:
-        return self.system.states(self.dag_id, self.run_id, "export")
-
-    @property
-    def tries(self) -> set[int]:
-        return {
-            task.try_number
-            for task in self.system.airflow.tasks(self.dag_id, self.run_id)
-            if task.task_id == "export"
-        }
-
-    def wait_until_deferred(self, seconds: float = 300) -> None:
-        expected = ["deferred"] * self.count
-        self.system.airflow.wait_until(
-            f"{self.dag_id}: all deferred", lambda: self.states == expected, seconds
-        )
-
-    def succeeds(self, seconds: float = 300) -> None:
-        """End exports as they come until the run has ended, which has to be well."""
-
-        def ended() -> Any:
-            self.system.end_all()
-            return self.system.airflow.run_state(self.dag_id, self.run_id) in ("success", "failed")
-
-        self.system.airflow.wait_until(f"{self.dag_id} has ended", ended, seconds)
-        state = self.system.airflow.run_state(self.dag_id, self.run_id)
-        assert state == "success", self.system.airflow.task_logs()
 
 
 @takes_up
 def test_killed_right_after_the_post_deferring(system: System) -> None:
-    """Twenty task processes killed: twenty submissions, twenty successes, taken up while pending."""
-    run = Run(system, "killed_deferred", 20)
+    """Each task process is killed: each export is submitted once, reattached to while pending, and succeeds."""
+    run = Run(system, "killed_deferred", FEW)
     run.wait_until_deferred()
     assert run.tries == {2}
     run.succeeds()
-    assert run.submissions == 20
+    assert run.submissions == FEW
 
 
 @takes_up
 def test_killed_right_after_the_post_on_the_worker(system: System) -> None:
     """The same on the synchronous path."""
-    run = Run(system, "killed_on_worker", 20)
+    run = Run(system, "killed_on_worker", FEW)
     run.succeeds()
     assert run.tries == {2}
-    assert run.submissions == 20
+    assert run.submissions == FEW
 
 
 def test_triggerer_and_scheduler_killed(system: System) -> None:
-    """Killed while fifty exports wait, then started again: fifty submissions, fifty successes, no try used up."""
-    run = Run(system, "waiting", FIFTY, "killed")
+    """Killed while exports wait, then started again: all succeed, each was submitted once, no try is used up."""
+    run = Run(system, "waiting", FEW, "killed")
     run.wait_until_deferred()
-    system.airflow.kill("triggerer")
-    system.airflow.start("triggerer")
-    polled = {request.export_id for request in system.service.requests}
-    asked = len(system.service.requests)
-
-    def all_are_asked_for_again() -> bool:
-        again = {r.export_id for r in system.service.requests[asked:] if r.route == "status"}
-        return len(again & polled) >= FIFTY
-
-    system.airflow.wait_until("the new triggerer waits for all", all_are_asked_for_again, 120)
-    system.airflow.kill("scheduler")
-    system.end_all()
-    system.airflow.start("scheduler")
+    kill_triggerer_and_scheduler(run)
     run.succeeds()
-    assert run.submissions == FIFTY
+    assert run.submissions == FEW
     assert run.tries == {1}
 
 
 def test_storm_of_429s_and_outage(system: System) -> None:
-    """A minute of 429s at every second request, then two minutes of outage: all succeed, no try is used up."""
-    run = Run(system, "waiting", TWENTY, "outage")
+    """429s at every second request, then an outage, a short one of each: all succeed, no try is used up."""
+    run = Run(system, "waiting", FEW, "outage")
     run.wait_until_deferred()
-    service = system.service
-    before = len(service.requests)
-    service.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="status", every=2, times=None))
-    time.sleep(30)
-    service.clear_faults()
-    service.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="status", every=2, times=None, retry_after="2"))
-    time.sleep(30)
-    service.clear_faults()
-    answers = [request.status for request in service.requests[before:]]
-    assert answers.count(429) > 10
-    assert set(run.states) == {"deferred"}
-    service.pause("refuse")
-    time.sleep(60)
-    service.resume()
-    service.pause("silence")
-    time.sleep(60)
-    service.resume()
+    storm(run, seconds=0)
+    storm(run, seconds=0, retry_after="2")
+    outage(run, "refuse", seconds=5)
     assert set(run.states) == {"deferred"}
     run.succeeds()
-    assert run.submissions == TWENTY
+    assert run.submissions == FEW
     assert run.tries == {1}
 
 

@@ -16,13 +16,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias, TaskDeferred
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.api.models import SegmentExport
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from airflow_provider_segments.exceptions import UserSegmentsException
-from airflow_provider_segments.hooks._destination import Destination
-from airflow_provider_segments.hooks._source import Source
+from airflow_provider_segments.files.destination import Destination
+from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
 from airflow_provider_segments.triggers.events import finished_event
@@ -62,6 +61,7 @@ def user_segments_options() -> dict[str, Any]:
 def s3(user_segments_s3: Any, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Any:
     """The local S3 with the user's bucket."""
     monkeypatch.setattr(UserSegmentsHook, "clock", clock)
+    monkeypatch.setattr(Source, "clock", clock)
     user_segments_s3.create_bucket(Bucket=BUCKET)
     return user_segments_s3
 
@@ -254,7 +254,7 @@ def test_retry_repeats_only_the_transfer(service: Emulator, s3: Any, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Destination, "_verified", dies)
+        patched.setattr(Destination, "console_url", property(dies))  # asked for after the transfer
         with pytest.raises(KeyboardInterrupt):
             operator(segment_id="s-1").execute(context(store))
     s3.create_multipart_upload(Bucket=BUCKET, Key=KEY)
@@ -309,48 +309,6 @@ def test_forbidden(service: Emulator, s3: Any, forbidding: Callable[[], None]) -
         made.execute_complete(context(), finished_event(export), export_id=export.export_id)
 
 
-def large_source(ends_after: int, size: int) -> Source:
-    """Return a source that says it has a size, and ends earlier or with an error."""
-    left = ends_after
-
-    def read(count: int) -> bytes:
-        nonlocal left
-        count = min(count, left)
-        left -= count
-        return b"x" * count
-
-    return Source("https://host/file", read, size)
-
-
-def destination(key: str = KEY) -> Destination:
-    return Destination(BUCKET, key, "aws_default", {}, IN_PARTS)
-
-
-@pytest.mark.parametrize("came", [0, 100, 12 * MEBIBYTE])
-@pytest.mark.usefixtures("service")
-def test_cut_stream_leaves_nothing(s3: Any, came: int) -> None:
-    """Neither an object nor an unfinished upload, whenever it is cut."""
-    with pytest.raises(FileTransferError, match=f"has {13 * MEBIBYTE} bytes, but {came} came"):
-        destination().write(large_source(came, 13 * MEBIBYTE))
-    assert left_behind(s3) == []
-
-
-@pytest.mark.usefixtures("service")
-def test_stream_in_parts(s3: Any) -> None:
-    """Whole, in parts."""
-    assert destination().write(large_source(12 * MEBIBYTE, 12 * MEBIBYTE)) == 12 * MEBIBYTE
-    assert s3.head_object(Bucket=BUCKET, Key=KEY)["ETag"].endswith('-3"')
-
-
-@pytest.mark.usefixtures("service")
-def test_wrong_size_is_deleted(s3: Any) -> None:
-    """What came out at another size is no good to anyone."""
-    s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"short")
-    with pytest.raises(FileTransferError, match="came out at 5 bytes instead of 6"):
-        destination()._verified(6)
-    assert left_behind(s3) == []
-
-
 @pytest.mark.parametrize("argument", [{"end_from_trigger": True}, {"wait_for_completion": False}])
 def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
     """What would end the task elsewhere is refused when the DAG is parsed."""
@@ -366,6 +324,7 @@ def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
         ({"s3_key": "s3://b/k"}, "not a URI"),
         ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),
         ({"extra_args": {"Nonsense": 1}}, "extra_args has 'Nonsense'"),
+        ({"extra_args": {"ChecksumType": "FULL_OBJECT"}, "replace": True}, "extra_args has 'ChecksumType'"),
         ({"transfer_config_args": {"threads": 3}}, "transfer_config_args: .*threads"),
     ],
 )
@@ -434,24 +393,16 @@ def test_lineage_of_a_run(service: Emulator, s3: Any, tmp_path: Path) -> None:
     assert [(data["namespace"], data["name"]) for data in complete["outputs"]] == [(f"s3://{BUCKET}", key)]
 
 
-@pytest.mark.parametrize(
-    ("fields", "console"),
-    [
-        ({"region_name": "eu-west-1"}, "console.aws.amazon.com"),
-        ({"region_name": "cn-north-1"}, "console.amazonaws.cn"),
-        ({"region_name": "us-gov-west-1"}, "console.amazonaws-us-gov.com"),
-        ({"region_name": "us-iso-east-1"}, None),
-        ({"region_name": "us-east-1", "endpoint_url": "http://minio.example.com:9000"}, None),
-    ],
-)
-def test_console_of_the_right_part_of_aws(
-    fields: dict[str, str], console: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The link leads where the object is shown; elsewhere there is none."""
-    connection = {"conn_type": "aws", "login": "a", "password": "b", "extra": fields}
-    monkeypatch.setenv("AIRFLOW_CONN_OWN", json.dumps(connection))
-    found = Destination("b", "a b", "own", {}, {}).console_url
-    assert found == (console and f"https://{console}/s3/object/b?prefix=a%20b")
+@pytest.mark.usefixtures("database")
+def test_runs_where_operators_may_not_be_nested(service: Emulator, s3: Any, tmp_path: Path) -> None:
+    """Airflow 2 takes a second `execute` for a nested operator, which it warns of or forbids."""
+    example = (EXAMPLES / "example_segment_to_s3.py").read_text()
+    (tmp_path / "dag.py").write_text(example.replace("retries=2,", "allow_nested_operators=False,"))
+    variables = dag_runs.environment(tmp_path, **dag_runs.connections(service, s3.meta.endpoint_url))
+    variables |= {"SEGMENT_NAME": "Small", "SEGMENT_BUCKET": BUCKET}
+    log = dag_runs.run("example_segment_to_s3", variables)
+    assert "outside" not in log
+    assert len(s3.list_objects_v2(Bucket=BUCKET)["Contents"]) == 1
 
 
 @pytest.mark.usefixtures("service")

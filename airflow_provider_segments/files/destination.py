@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An object in the user's own bucket, to be written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_segments.api.errors import ConfigurationError
+from airflow_provider_segments.api.redaction import excerpt
+from airflow_provider_segments.files.s3 import (
+    NOT_FOUND,
+    READ_ARGS,
+    metadata_of,
+    read_args,
+    s3_client,
+    s3_failures,
+)
+from airflow_provider_segments.links.user_segments import s3_console_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_segments.api.location import ExportFile
+    from airflow_provider_segments.files.source import Source
+
+__all__ = ["Destination"]
+
+log = logging.getLogger(__name__)
+
+# Arguments of a copy; what they mean holds for a stream too.
+_COPY_ONLY = ("MetadataDirective", "TaggingDirective")
+_SOURCE_KEYS = ("CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey", "CopySourceSSECustomerKeyMD5")
+# Arguments that S3 wants on each request that concerns the object, where the operation takes them.
+_REQUEST_ARGS = (
+    "ExpectedBucketOwner",
+    "RequestPayer",
+    "SSECustomerAlgorithm",
+    "SSECustomerKey",
+    "SSECustomerKeyMD5",
+)
+_MEBIBYTE = 1024 * 1024
+_PART = 8 * _MEBIBYTE
+_MOST_PARTS = (
+    10_000  # of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+)
+
+
+class Destination:
+    """
+    Where a file is to go.
+
+    :param bucket: the bucket.
+    :param key: the key, to the letter.
+    :param aws_conn_id: the AWS Connection that may write it.
+    :param extra_args: boto3's ``ExtraArgs``.
+    :param transfer_config_args: arguments of boto3's ``TransferConfig``.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        aws_conn_id: str | None,
+        extra_args: dict[str, Any],
+        transfer_config_args: dict[str, Any],
+    ) -> None:
+        self.bucket, self.key, self.uri = bucket, key, f"s3://{bucket}/{key}"
+        self._aws_conn_id, self._extra_args = aws_conn_id, extra_args
+        self._transfer_config_args = transfer_config_args
+
+    def check_arguments(self) -> None:
+        """
+        Check the arguments before anything is requested.
+
+        :raises ConfigurationError: one is not known, or can't hold in each way the file may take.
+        """
+        if unknown := sorted(set(self._extra_args) - _known_args()):
+            raise ConfigurationError(
+                f"extra_args has {', '.join(map(repr, unknown))}, which can't hold both where the file is copied "
+                f"inside S3 and where it is streamed. It takes: {', '.join(sorted(_known_args()))}."
+            )
+        self._check_directives()
+        self._check_values()
+        try:
+            self._config(None)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"transfer_config_args: {error}.") from error
+
+    @property
+    def console_url(self) -> str | None:
+        """Where AWS's console shows the object; None for an S3 that is not AWS's."""
+        from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
+
+        meta = self._client.meta
+        host = urlsplit(meta.endpoint_url).hostname or ""
+        domain = BaseAwsLink.get_aws_domain(meta.partition)
+        if not domain or not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            return None
+        return s3_console_url(self.bucket, self.key, domain)
+
+    def exists(self) -> bool:
+        """Return whether there is an object already."""
+        from botocore.exceptions import ClientError
+
+        with s3_failures(self.uri, "looked for", self._aws_conn_id):
+            try:
+                self._client.head_object(**self._place, **self._args_of("HeadObject"))
+            except ClientError as error:
+                if error.response["Error"]["Code"] in NOT_FOUND:
+                    return False
+                raise
+        return True
+
+    def abort_leftovers(self) -> None:
+        """Abort the multipart uploads to this key that were never finished, as far as that is allowed."""
+        try:
+            aborted = sum(map(self._abort, self._leftovers()))
+        except Exception as error:  # noqa: BLE001 - an S3 without this call answers with whatever it likes
+            log.warning(
+                "Unfinished uploads of an earlier try to %s may be left, and cost storage: %s. To have them aborted, "
+                "allow s3:ListBucketMultipartUploads and s3:AbortMultipartUpload, or give the bucket a lifecycle rule.",
+                self.uri,
+                excerpt(str(error)).rstrip("."),
+            )
+        else:
+            if aborted:
+                log.info("Aborted %d unfinished uploads of an earlier try to %s.", aborted, self.uri)
+
+    def copy(self, file: ExportFile) -> int:
+        """
+        Copy an object inside S3, in parts if it is large, and return its size in bytes.
+
+        :param file: where it is; these credentials have to reach it.
+        """
+        from boto3.s3.transfer import create_transfer_manager
+
+        source = {"Bucket": file.s3_bucket, "Key": file.s3_key}
+        with s3_failures(file.filename, "read", self._aws_conn_id):
+            found = self._client.head_object(**source, **read_args(self._extra_args))
+        size, etag = int(found["ContentLength"]), found.get("ETag")
+        config = self._config(size, preferred_transfer_client="classic")  # the other one can't copy
+        with (
+            s3_failures(self.uri, "written", self._aws_conn_id),
+            create_transfer_manager(self._client, config) as manager,
+        ):
+            # The manager itself would ask for the size, with the ExpectedBucketOwner of the destination.
+            known = [_known_source(size, etag)]
+            manager.copy(source, self.bucket, self.key, self._copy_args(found), known).result()
+        return size
+
+    def write(self, source: Source) -> int:
+        """
+        Write what is read, in constant memory, and return its size in bytes.
+
+        :param source: the file.
+        """
+        with s3_failures(self.uri, "written", self._aws_conn_id), io.BufferedReader(source) as stream:  # type: ignore[type-var]
+            # An error while reading is ours already, and ends the upload.
+            self._client.upload_fileobj(
+                stream,
+                self.bucket,
+                self.key,
+                ExtraArgs=self._object_args(source.metadata),
+                Config=self._config(source.size),
+            )
+        return source.bytes_read
+
+    @cached_property
+    def _client(self) -> Any:
+        return s3_client(self._aws_conn_id)
+
+    @property
+    def _place(self) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.key}
+
+    def _config(self, size: int | None, **options: Any) -> Any:
+        from boto3.s3.transfer import TransferConfig
+
+        part = max(_PART, -(-(size or 0) // _MOST_PARTS))
+        return TransferConfig(**{"multipart_chunksize": part, **self._transfer_config_args, **options})
+
+    def _object_args(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the new object: the source's metadata, unless extra_args say otherwise."""
+        kept = {} if self._extra_args.get("MetadataDirective") == "REPLACE" else metadata
+        own = {name: value for name, value in self._extra_args.items() if name in _shared_args()}
+        return {**kept, **own}
+
+    def _copy_args(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a copy, given the answer to a HEAD of the source."""
+        keys = {name: self._extra_args[name] for name in _SOURCE_KEYS if name in self._extra_args}
+        same = {"CopySourceIfMatch": source["ETag"]} if source.get("ETag") else {}
+        # As a copy in parts has neither the source's metadata nor its tags, unless they are given.
+        directives = dict.fromkeys(_COPY_ONLY, "REPLACE")
+        return {**self._object_args(metadata_of(source)), **keys, **same, **directives}
+
+    def _args_of(self, operation: str) -> dict[str, Any]:
+        """Return those of extra_args that a request which neither reads the source nor writes the object takes."""
+        taken = self._client.meta.service_model.operation_model(operation).input_shape.members
+        return {
+            name: value for name, value in self._extra_args.items() if name in _REQUEST_ARGS and name in taken
+        }
+
+    def _leftovers(self) -> Iterator[str]:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self.bucket, Prefix=self.key, **self._args_of("ListMultipartUploads")
+        )
+        for page in pages:
+            yield from (upload["UploadId"] for upload in page.get("Uploads", ()) if upload["Key"] == self.key)
+
+    def _abort(self, upload_id: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._client.abort_multipart_upload(
+                **self._place, UploadId=upload_id, **self._args_of("AbortMultipartUpload")
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchUpload", *NOT_FOUND):
+                return False
+            raise
+        return True
+
+    def _check_directives(self) -> None:
+        if self._extra_args.get("MetadataDirective", "COPY") not in ("COPY", "REPLACE"):
+            raise ConfigurationError("extra_args: MetadataDirective has to be 'COPY' or 'REPLACE'.")
+        if self._extra_args.get("TaggingDirective", "REPLACE") != "REPLACE":
+            raise ConfigurationError(
+                "extra_args: TaggingDirective has to be 'REPLACE', for the tags of the service's object can't be had "
+                "where the file is streamed. Give the tags of yours as Tagging."
+            )
+
+    def _check_values(self) -> None:
+        """Let boto3 check names, types and characters; to sign a URL sends nothing."""
+        from botocore.exceptions import ParamValidationError
+
+        parameters = {**self._place, "CopySource": f"{self.bucket}/{self.key}", **self._extra_args}
+        secrets = [str(value) for name, value in self._extra_args.items() if "CustomerKey" in name]
+        with s3_failures(self.uri, "written", self._aws_conn_id):
+            try:
+                self._client.generate_presigned_url("copy_object", Params=parameters)
+            except (
+                ParamValidationError,
+                TypeError,
+            ) as error:  # a TypeError is of a key that is neither text nor bytes
+                raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
+
+
+def _shared_args() -> set[str]:
+    """Return the arguments of an object that boto3 takes for an upload and for a copy."""
+    from s3transfer.manager import TransferManager
+
+    return {*TransferManager.ALLOWED_UPLOAD_ARGS} & {*TransferManager.ALLOWED_COPY_ARGS}
+
+
+def _known_args() -> set[str]:
+    return _shared_args() | {*_COPY_ONLY, *READ_ARGS}
+
+
+def _known_source(size: int, etag: str | None) -> Any:
+    """Return a subscriber that spares the transfer manager a HEAD of the source."""
+    from s3transfer.subscribers import BaseSubscriber
+
+    class KnownSource(BaseSubscriber):
+        def on_queued(self, future: Any, **_: Any) -> None:
+            future.meta.provide_transfer_size(size)
+            if hasattr(future.meta, "provide_object_etag"):
+                future.meta.provide_object_etag(etag)
+
+    return KnownSource()

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read objects of S3, with boto3 and an AWS Connection."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError, UserSegmentsError
+from airflow_provider_segments.api.redaction import excerpt
+from airflow_provider_segments.files.source import CHANGED, Body, Source, ascii_text, span_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_segments.api.location import ExportFile
+
+__all__ = ["NOT_FOUND", "READ_ARGS", "metadata_of", "open_s3", "read_args", "s3_client", "s3_failures"]
+
+#: Error codes where there is no object. A HEAD has no body, so its code is the status.
+NOT_FOUND = ("404", "NoSuchKey", "NotFound")
+#: Arguments of a copy that concern its source, and of a read.
+READ_ARGS = {
+    "CopySourceIfMatch": "IfMatch",
+    "CopySourceIfModifiedSince": "IfModifiedSince",
+    "CopySourceIfNoneMatch": "IfNoneMatch",
+    "CopySourceIfUnmodifiedSince": "IfUnmodifiedSince",
+    "CopySourceSSECustomerAlgorithm": "SSECustomerAlgorithm",
+    "CopySourceSSECustomerKey": "SSECustomerKey",
+    "CopySourceSSECustomerKeyMD5": "SSECustomerKeyMD5",
+    "RequestPayer": "RequestPayer",
+}
+_METADATA = (
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "ContentType",
+    "Expires",
+    "Metadata",
+)
+_GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
+_ADVICE = {
+    "NoSuchBucket": "There is no such bucket.",
+    "ExpiredToken": "Renew the credentials.",
+    "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
+    "SignatureDoesNotMatch": "Check the secret access key, and that no proxy changes requests.",
+    "InvalidAccessKeyId": "Check the access key.",
+    "PermanentRedirect": "Set the region of the bucket.",
+    "AuthorizationHeaderMalformed": "Set the region of the bucket.",
+    "AccessControlListNotSupported": "The bucket has ACLs disabled: leave acl_policy out.",
+} | dict.fromkeys(("412", "PreconditionFailed", "304", "416", "InvalidRange"), f"{CHANGED.capitalize()}.")
+
+
+@contextmanager
+def open_s3(
+    file: ExportFile, aws_conn_id: str | None, extra_args: Mapping[str, Any] | None = None
+) -> Iterator[Source]:
+    """
+    Read an object of S3.
+
+    :param file: where it is.
+    :param aws_conn_id: the AWS Connection that may read it.
+    :param extra_args: boto3's ``ExtraArgs`` of a copy; those that concern the source hold.
+    :raises FileTransferError: it can't be read.
+    """
+    if not file.s3_bucket:
+        raise FileTransferError(f"{file.filename} is not the address of a file on S3.")
+    with s3_failures(file.filename, "read", aws_conn_id):
+        client = s3_client(aws_conn_id)
+    place = {"Bucket": file.s3_bucket, "Key": file.s3_key} | read_args(extra_args or {})
+
+    def fetch(offset: int, validator: Mapping[str, Any]) -> Body:
+        span = {"Range": f"bytes={offset}-"} if offset else {}
+        with s3_failures(file.filename, "read", aws_conn_id):  # botocore has repeated what may be
+            answer = client.get_object(**{**place, **span, **validator})
+        return _body_of(answer, offset)
+
+    with closing(Source(file.filename, fetch)) as source:
+        yield source
+
+
+def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
+    from botocore.exceptions import BotoCoreError, FlexibleChecksumError
+    from urllib3.exceptions import HTTPError
+
+    stream = answer["Body"]
+
+    def read(size: int) -> bytes:
+        try:
+            data: bytes = stream.read(size)
+        except FlexibleChecksumError as error:
+            raise FileTransferError(f"The file came with another checksum: {error}. Try again.") from error
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise NoAnswerError(excerpt(str(error)).rstrip(".")) from error
+        return data
+
+    start, size = span_of(
+        offset,
+        answer["ResponseMetadata"]["HTTPStatusCode"],
+        answer.get("ContentRange"),
+        answer.get("ContentLength"),
+    )
+    validator = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
+    return Body(read, stream.close, start, size, validator, metadata_of(answer))
+
+
+def metadata_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what an object keeps when it is copied, as arguments.
+
+    :param answer: boto3's, to a HEAD or GET.
+    """
+    found = {name: answer[name] for name in _METADATA if answer.get(name)}
+    if "Metadata" in found:
+        found["Metadata"] = {name: ascii_text(value) for name, value in found["Metadata"].items()}
+    return {name: ascii_text(value) if isinstance(value, str) else value for name, value in found.items()}
+
+
+def read_args(extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments of a read that a copy's arguments ask for.
+
+    :param extra_args: boto3's ``ExtraArgs`` of a copy.
+    """
+    return {READ_ARGS[name]: value for name, value in extra_args.items() if name in READ_ARGS}
+
+
+def s3_client(aws_conn_id: str | None) -> Any:
+    """
+    Return boto3's client with the credentials of a Connection.
+
+    :param aws_conn_id: the AWS Connection; None for what boto3 finds by itself.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    return S3Hook(aws_conn_id=aws_conn_id).get_conn()
+
+
+@contextmanager
+def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
+    """
+    Turn boto3's errors into ours, which say whether an object is gone or forbidden.
+
+    :param uri: the object.
+    :param what: what is done to it: ``read``, ``written`` or ``looked for``.
+    :param aws_conn_id: with which AWS Connection.
+    """
+    from airflow.providers.common.compat.sdk import AirflowException
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from s3transfer.exceptions import S3CopyFailedError
+
+    try:
+        yield
+    except UserSegmentsError:
+        raise
+    except (
+        AirflowException, Boto3Error, BotoCoreError, ClientError, S3CopyFailedError, ValueError,
+    ) as error:  # fmt: skip
+        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        raise FileTransferError(
+            f"{uri} can't be {what} with the AWS Connection {aws_conn_id!r}: {excerpt(str(error)).rstrip('.')}. "
+            f"{_advice(code, what)}"
+        ) from error
+
+
+def _advice(code: str, what: str) -> str:
+    if code in NOT_FOUND and what == "read":
+        return _GONE
+    if code in ("403", "AccessDenied", "Forbidden") and what == "looked for":
+        return "Allow it s3:GetObject and s3:ListBucket, or set replace=True, which needs neither."
+    if code in ("403", "AccessDenied", "Forbidden"):
+        allowed = "s3:GetObject" if what == "read" else "s3:GetObject on the source and s3:PutObject here"
+        return f"Allow it {allowed}; without s3:ListBucket, S3 also answers so where there is no object."
+    return _ADVICE.get(code, f"Check that it exists and that these credentials may have it {what}.")

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a file from a URL that carries its own permission."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from html import unescape
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from airflow_provider_segments.api.calls import parse_retry_after
+from airflow_provider_segments.api.errors import (
+    CertificateError,
+    FileTransferError,
+    NoAnswerError,
+    RefusedError,
+    UserSegmentsError,
+)
+from airflow_provider_segments.api.location import file_location
+from airflow_provider_segments.api.redaction import excerpt
+from airflow_provider_segments.connection.settings import is_loopback_host
+from airflow_provider_segments.files.source import CHANGED, Body, Source, ascii_text, span_of
+from airflow_provider_segments.transports.common import proxy_of
+from airflow_provider_segments.transports.requests import error_class_of, reason_of, session_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_segments.connection.settings import Settings
+
+__all__ = ["open_url"]
+
+_MAX_REDIRECTS = 5
+_MAX_ERROR_BYTES = 16 * 1024
+_ERROR_FIELD = r"<{0}>\s*([^<]{{1,2000}}?)\s*</{0}>"
+_METADATA = {
+    "Cache-Control": "CacheControl",
+    "Content-Disposition": "ContentDisposition",
+    "Content-Encoding": "ContentEncoding",
+    "Content-Language": "ContentLanguage",
+    "Content-Type": "ContentType",
+}
+_USER_METADATA = "x-amz-meta-"
+# All alike: a file's host opens no ticket at a 500, and S3's RequestTimeout is a 400.
+_REPEATED = (429, 500, 502, 503, 504)
+_REPEATED_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
+
+_EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
+_GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
+_WRONG_REGION = "The URL is for another region than the bucket's: tell the support of the service."
+_ADVICE = {
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidToken": _EXPIRED,
+    "SignatureDoesNotMatch": "The URL is not the one that was signed: check that no proxy changes requests. If it is "
+    "not a proxy, tell the support of the service.",
+    "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
+    "RequestExpired": _EXPIRED,
+    "NoSuchKey": _GONE,
+    "NoSuchVersion": _GONE,
+    "NoSuchBucket": "The service's bucket is gone. Request another export.",
+    "InvalidAccessKeyId": "The key that signed the URL is not valid any more. Try again: each try asks for a new URL.",
+    "InvalidObjectState": "The file has been archived. Request another export.",
+    "PermanentRedirect": _WRONG_REGION,
+    "TemporaryRedirect": "The bucket is being moved. Try again later.",
+    "AuthorizationHeaderMalformed": _WRONG_REGION,
+    "AuthorizationQueryParametersError": _WRONG_REGION,
+    "IllegalLocationConstraintException": _WRONG_REGION,
+    "PreconditionFailed": f"{CHANGED.capitalize()}. Try again.",
+    "InvalidRange": f"{CHANGED.capitalize()}. Try again.",
+}
+_STATUS_ADVICE = {
+    # S3 answers 403 also where there is no file, and for an expired policy.
+    403: "It may have expired: request another export.",
+    404: _GONE,
+    410: _GONE,
+    412: _ADVICE["PreconditionFailed"],
+    416: _ADVICE["InvalidRange"],
+}
+
+
+@contextmanager
+def open_url(url: str, settings: Settings) -> Iterator[Source]:
+    """
+    Read what a URL leads to.
+
+    :param url: its query is a secret and is not shown.
+    :param settings: of the Connection, for CA bundle, proxy, timeout and retries; its credentials are not sent.
+    :raises FileTransferError: it can't be read.
+    """
+    with _session(settings) as session:
+
+        def fetch(offset: int, validator: Mapping[str, Any]) -> Body:
+            headers = {"Accept-Encoding": "identity", **validator}
+            if offset:
+                headers["Range"] = f"bytes={offset}-"
+            return _body_of(_get(session, url, headers, settings), offset)
+
+        with closing(Source(file_location(url).filename, fetch, settings.max_retries)) as source:
+            yield source
+
+
+def _session(settings: Settings) -> requests.Session:
+    session = session_for(settings)
+    # Even where redirects are not followed, requests would read their bodies and decode their targets.
+    session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def _get(
+    session: requests.Session, url: str, headers: Mapping[str, str], settings: Settings
+) -> requests.Response:
+    """Return the answer with the file; all errors are without the query and without a cause that shows it."""
+    try:
+        response = _follow(session, url, headers, settings)
+    except UserSegmentsError:
+        raise
+    except (HTTPError, ValueError):  # InvalidURL and its like
+        raise FileTransferError(f"{file_location(url).filename} is no URL that can be read.") from None
+    except requests.RequestException as error:
+        raise _call_error(error, file_location(url).filename) from None
+    if response.status_code not in (200, 206):
+        with response:
+            raise _refusal(response, file_location(url).filename)
+    return response
+
+
+def _follow(
+    session: requests.Session, url: str, headers: Mapping[str, str], settings: Settings
+) -> requests.Response:
+    for _ in range(_MAX_REDIRECTS + 1):
+        host = _checked_host(url)
+        proxy = proxy_of(replace(settings, base_url=url, is_loopback=is_loopback_host(host)))
+        response = session.get(
+            url,
+            headers=dict(headers),
+            proxies={"http": proxy, "https": proxy} if proxy else {},
+            timeout=settings.request_timeout,
+            stream=True,
+            allow_redirects=False,
+        )
+        if not response.is_redirect:
+            return response
+        response.close()
+        # A header is decoded as Latin-1, whatever its bytes are; they are what is quoted.
+        location = response.headers["Location"].encode("latin-1")
+        url = urljoin(url, quote(location, safe="!#$%&'()*+,/:;=?@[]~"))
+    raise FileTransferError(f"{file_location(url).filename}: redirected more than {_MAX_REDIRECTS} times.")
+
+
+def _checked_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc or not (parts.scheme == "https" or is_loopback_host(host)):
+        raise FileTransferError(
+            f"{file_location(url).filename} is not read: the file of an export is on S3 or at an https:// URL."
+        )
+    return host
+
+
+def _body_of(response: requests.Response, offset: int) -> Body:
+    def read(size: int) -> bytes:
+        try:  # as stored: what is kept compressed has to have the length that was announced
+            return bytes(response.raw.read(size, decode_content=False))
+        except (HTTPError, OSError) as error:
+            raise NoAnswerError(_shown(error)) from None
+
+    headers = response.headers
+    announced = headers.get("Content-Length", "")
+    length = int(announced) if announced.isdecimal() else None
+    start, size = span_of(offset, response.status_code, headers.get("Content-Range"), length)
+    return Body(read, response.close, start, size, _validator_of(headers), _metadata_of(headers))
+
+
+def _validator_of(headers: Mapping[str, str]) -> dict[str, str]:
+    etag = headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):  # a weak one does not promise the same bytes
+        return {"If-Match": etag}
+    return {"If-Unmodified-Since": headers["Last-Modified"]} if headers.get("Last-Modified") else {}
+
+
+def _metadata_of(headers: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        argument: ascii_text(headers[name]) for name, argument in _METADATA.items() if headers.get(name)
+    }
+    with suppress(KeyError, ValueError, OverflowError):  # such as 0, for at once
+        expires = parsedate_to_datetime(headers["Expires"])
+        found["Expires"] = expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)
+    users = {
+        name.lower().removeprefix(_USER_METADATA): ascii_text(value)
+        for name, value in headers.items()
+        if name.lower().startswith(_USER_METADATA)
+    }
+    return found | ({"Metadata": users} if users else {})
+
+
+def _call_error(error: requests.RequestException, filename: str) -> Exception:
+    kind, reason = error_class_of(error), _shown(reason_of(error))
+    if issubclass(kind, CertificateError):
+        return FileTransferError(
+            f"{filename} can't be read: the certificate of its host is not trusted ({reason}). If your company's "
+            "network puts in its own, set the Connection's CA bundle to a PEM file with the company's CA."
+        )
+    return kind(reason)
+
+
+def _refusal(response: requests.Response, filename: str) -> Exception:
+    """Return the error of an answer without the file: one that may be repeated, or what to do."""
+    body = _error_body(response)
+    code, message = (_field(name, body) for name in ("Code", "Message"))
+    details = f"HTTP {response.status_code}" + (f" {code}" if code else "")
+    details += f" ({message})" if message else ""
+    if response.status_code in _REPEATED or code in _REPEATED_CODES:
+        retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
+        return RefusedError(details, status=503, retry_after=retry_after)
+    if code == "AccessDenied" and "expired" in message.lower():
+        return FileTransferError(f"{filename}: {details}. {_EXPIRED}")
+    advice = _ADVICE.get(code) or _STATUS_ADVICE.get(response.status_code, "")
+    return FileTransferError(f"{filename}: {details}. {advice}".rstrip())
+
+
+def _error_body(response: requests.Response) -> str:
+    try:
+        return response.raw.read(_MAX_ERROR_BYTES, decode_content=True).decode(errors="replace")
+    except (HTTPError, OSError):
+        return ""
+
+
+def _field(name: str, body: str) -> str:
+    found = re.search(_ERROR_FIELD.format(name), body)
+    return excerpt(unescape(found[1])).rstrip(".") if found else ""
+
+
+def _shown(error: Any) -> str:
+    """Return the words of what lies behind the libraries' own errors, which repeat the URL."""
+    reason = getattr(error, "reason", error)
+    return (
+        excerpt(str(reason)).rstrip(".") if isinstance(reason, OSError | HTTPError) else type(error).__name__
+    )

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server of one file that cuts connections, resumes or doesn't, and remembers its requests."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = bytes(range(256)) * 4000
+
+
+class FileHost(ThreadingHTTPServer):
+    """
+    Serve a file, and cut some of the answers.
+
+    :param cuts: after how many bytes each of the first answers is cut.
+    :param ranges: whether to resume.
+    :param etags: of the answers in turn; the last one stays.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self, cuts: list[int], *, ranges: bool = True, etags: tuple[str | None, ...] = ('"1"',)
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.cuts, self.ranges, self.etags = list(cuts), ranges, list(etags)
+        self.range_headers: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileHost
+
+    def do_GET(self) -> None:
+        server, asked = self.server, self.headers.get("Range")
+        server.range_headers.append(asked)
+        etag = server.etags.pop(0) if len(server.etags) > 1 else server.etags[0]
+        if self.headers.get("If-Match") not in (None, etag):
+            self._answer(412, {}, b"")
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        headers = {"ETag": etag} if etag else {}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
+        self._answer(
+            206 if start else 200, headers, DATA[start:], server.cuts.pop(0) if server.cuts else None
+        )
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def file_host(cuts: list[int], **options: Any) -> Iterator[FileHost]:
+    """Serve while the context lasts."""
+    with FileHost(cuts, **options) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A download that is cut is resumed where it was, from S3 and from a URL alike, or fails with the reason."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.api.location import file_location
+from airflow_provider_segments.files.s3 import open_s3
+from airflow_provider_segments.files.source import Source
+from airflow_provider_segments.files.url import open_url
+from tests.files.file_host import DATA, FileHost, file_host
+from tests.files.test_url import settings
+from tests.support import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+Opener = "Callable[[FileHost], AbstractContextManager[Source]]"
+THIRD = len(DATA) // 3
+
+
+@pytest.fixture(autouse=True)
+def file_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Let waiting take no time."""
+    clock = FakeClock()
+    monkeypatch.setattr(Source, "clock", clock)
+    return clock
+
+
+@pytest.fixture(params=["s3", "url"])
+def opened(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[FileHost], AbstractContextManager[Source]]:
+    """Open the file of a server, as an object of S3 and at a URL."""
+
+    def from_s3(server: FileHost) -> AbstractContextManager[Source]:
+        extra = {"region_name": "us-east-1", "endpoint_url": server.url}
+        connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_HOST", json.dumps(connection))
+        return open_s3(file_location("s3://b/k.csv"), "host")
+
+    def from_url(server: FileHost) -> AbstractContextManager[Source]:
+        return open_url(f"{server.url}/k.csv?X-Amz-Signature=secret", settings())
+
+    return {"s3": from_s3, "url": from_url}[request.param]
+
+
+def read(source: Source) -> bytes:
+    return b"".join(iter(lambda: source.read(65536), b""))
+
+
+def test_cut_download_is_resumed(opened: Any, file_clock: FakeClock) -> None:
+    """From the first missing byte on, after a pause that each cut without progress makes longer."""
+    with file_host([THIRD, 0, THIRD]) as server, opened(server) as source:
+        assert read(source) == DATA
+    assert server.range_headers == [None, f"bytes={THIRD}-", f"bytes={THIRD}-", f"bytes={2 * THIRD}-"]
+    assert [round(seconds) for seconds in file_clock.sleeps if seconds < 1.5][0] == 1
+    assert len(file_clock.sleeps) == 3
+
+
+def test_cut_before_the_first_byte(opened: Any) -> None:
+    """It is asked for from the beginning."""
+    with file_host([0]) as server, opened(server) as source:
+        assert read(source) == DATA
+    assert server.range_headers == [None, None]
+
+
+def test_progress_begins_a_new_count_of_retries(opened: Any) -> None:
+    """Many cuts are survived, if something came each time."""
+    with file_host([1000] * 20) as server, opened(server) as source:
+        assert read(source) == DATA
+    assert len(server.range_headers) == 21
+
+
+def test_cuts_without_progress_end_the_try(opened: Any) -> None:
+    """After as many retries as a call on a worker has."""
+    with (
+        file_host([THIRD] + [0] * 100) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match=f"{THIRD} bytes of it came. Try again") as caught,
+    ):
+        read(source)
+    assert "secret" not in str(caught.value)
+    assert len(server.range_headers) == 6
+
+
+@pytest.mark.parametrize("etags", [('"1"', '"2"'), ('"1"', None)])
+def test_changed_file_is_an_error(opened: Any, etags: tuple[str | None, ...]) -> None:
+    """Two halves of different files are never joined."""
+    with (
+        file_host([THIRD], etags=etags) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match=r"(?i)the file has changed meanwhile"),
+    ):
+        read(source)
+
+
+def test_whole_answer_to_a_range_is_not_appended(opened: Any) -> None:
+    """A server that does not resume ends the try."""
+    with (
+        file_host([THIRD], ranges=False) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match="does not resume downloads"),
+    ):
+        read(source)
+
+
+def test_without_an_etag_nothing_is_resumed(opened: Any) -> None:
+    """Nothing would show that the file is still the same."""
+    with (
+        file_host([THIRD], etags=(None,)) as server,
+        opened(server) as source,
+        pytest.raises(FileTransferError, match="sent no ETag"),
+    ):
+        read(source)
+    assert server.range_headers == [None]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a URL that carries its own permission: whole or not at all, no credential sent, no query shown."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.connection.settings import Settings, read_settings
+from airflow_provider_segments.files.source import Source
+from airflow_provider_segments.files.url import open_url
+from tests.support import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BODY = b"user_id\n" + b"x" * 300_000
+PACKED = gzip.compress(BODY)
+QUERY = "Policy=must-not-be-seen&X-Amz-Signature=must-not-be-seen"
+
+
+ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message><StringToSign>must-not</StringToSign></Error>"
+MESSAGES = {
+    "expired": "Request has expired",
+    "denied": "Access &amp; more denied",
+    "leak": "See https://h/k?X-Amz-Signature=must-not-be-seen",
+}
+KEPT = {
+    "Content-Type": "text/csv; charset=utf-8",
+    "Content-Encoding": "gzip",
+    "Cache-Control": "private, max-age=60",
+    "Content-Disposition": 'attachment; filename="users.csv"',
+    "Content-Language": "de",
+    "Expires": "Wed, 21 Oct 2037 07:28:00 GMT",
+    "x-amz-meta-rows": "1",
+    "X-Amz-Meta-City": "K\u00c3\u00b6ln",  # as http.server writes UTF-8
+}
+
+
+# By path: status, body, headers.
+ANSWERS: dict[str, Any] = {
+    "/whole": (200, BODY),
+    "/packed": (200, PACKED, ("Content-Encoding", "gzip")),
+    "/kept": (200, PACKED, *KEPT.items()),
+    "/short": (200, BODY, ("Content-Length", str(len(BODY) + 1))),
+    "/moved": (307, b"", ("Location", f"/whole?{QUERY}"), ("Set-Cookie", "session=1")),
+    "/round": (302, b"", ("Location", f"/round?{QUERY}")),
+    "/elsewhere": (302, b"", ("Location", f"http://example.com/file?{QUERY}")),
+    "/utf-8": (302, b"", ("Location", "/K\u00c3\u00a4ufer.csv")),  # as http.server writes UTF-8
+    "/K%C3%A4ufer.csv": (200, BODY),
+    "/latin-1": (302, b"", ("Location", "/K\u00e4ufer.csv")),
+    "/K%E4ufer.csv": (200, BODY),
+}
+
+
+class Host(BaseHTTPRequestHandler):
+    """Answers as its path says."""
+
+    def do_GET(self) -> None:
+        self.server.seen.append(self.headers)  # type: ignore[attr-defined]
+        kind = self.path.split("?")[0]
+        if kind.startswith("/error/"):
+            _, _, status, code, message = kind.split("/")
+            self._answer(int(status), ERROR.format(code, MESSAGES.get(message, message)).encode())
+        elif kind.startswith("/busy/") and self.server.busy:  # type: ignore[attr-defined]
+            self.server.busy -= 1  # type: ignore[attr-defined]
+            self._answer(int(kind[6:]), ERROR.format("SlowDown", "").encode(), ("Retry-After", "7"))
+        elif kind.startswith("/busy/"):
+            self._answer(200, BODY)
+        else:
+            self._answer(*ANSWERS.get(kind, (403, b"<Code>AccessDenied</Code>")))
+
+    def _answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | dict(headers)).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(autouse=True)
+def file_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Let waiting take no time."""
+    clock = FakeClock()
+    monkeypatch.setattr(Source, "clock", clock)
+    return clock
+
+
+@pytest.fixture
+def host() -> Iterator[Any]:
+    """A host of files, which remembers what headers it got."""
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Host)
+    server.seen, server.busy = [], 0
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def settings() -> Settings:
+    """Return settings with credentials that must not be sent."""
+    empty = dict.fromkeys(("host", "port", "schema", "extra"))
+    return read_settings(SimpleNamespace(conn_id="c", login="key", password="token", **empty))
+
+
+def read(url: str) -> tuple[bytes, int | None]:
+    """Return what came, and how much was announced."""
+    with open_url(f"{url}?{QUERY}", settings()) as source:
+        return source.readall(), source.size
+
+
+def test_whole(host: Any) -> None:
+    """All bytes, and how many were announced."""
+    assert read(f"{host.url}/whole") == (BODY, len(BODY))
+
+
+def test_kept_compressed(host: Any) -> None:
+    """As it is stored, so that the length tells whether it is whole."""
+    assert read(f"{host.url}/packed") == (PACKED, len(PACKED))
+
+
+def test_redirect_takes_no_credential(host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the Connection's, nor those of .netrc, nor a cookie."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert read(f"{host.url}/moved")[0] == BODY
+    assert len(host.seen) == 2
+    for headers in host.seen:
+        assert not {"authorization", "cookie", "referer"} & {name.lower() for name in headers}
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/short", "can't be resumed safely"),
+        ("/round", "more than 5 times"),
+        ("/elsewhere", "example.com/file is not read"),
+        ("/gone", "HTTP 403 AccessDenied. It may have expired"),
+    ],
+)
+def test_not_to_be_had(host: Any, path: str, says: str) -> None:
+    """It says so without the query, cause included."""
+    with pytest.raises(FileTransferError) as caught:
+        read(f"{host.url}{path}")
+    assert says in str(caught.value)
+    assert "must-not" not in str(caught.value)
+    assert caught.value.__suppress_context__ or not caught.value.__context__
+
+
+def test_nobody_listens(host: Any, file_clock: FakeClock) -> None:
+    """Likewise."""
+    host.shutdown()
+    host.server_close()
+    with pytest.raises(FileTransferError, match=r"/whole can't be read: .*refused") as caught:
+        read(f"{host.url}/whole")
+    assert len(file_clock.sleeps) == settings().max_retries
+    assert "must-not" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/f", "https://a:b@example.com/f", "https://", "ftp://h/f"]
+)
+def test_not_asked_for(url: str) -> None:
+    """What is not https, or carries a password, is not asked for."""
+    with pytest.raises(FileTransferError, match="is not read"):
+        read(url)
+
+
+@pytest.mark.parametrize("path", ["/utf-8", "/latin-1"])
+def test_redirect_with_raw_bytes(host: Any, path: str) -> None:
+    """They are quoted as they came, as requests and curl do."""
+    assert read(f"{host.url}{path}")[0] == BODY
+
+
+def test_metadata_is_kept(host: Any) -> None:
+    """By boto3's names; what is not ASCII as S3 writes it."""
+    with open_url(f"{host.url}/kept", settings()) as source:
+        found = dict(source.metadata)
+    assert found.pop("Expires") == datetime(2037, 10, 21, 7, 28, tzinfo=timezone.utc)
+    assert found.pop("Metadata") == {"rows": "1", "city": "=?UTF-8?B?S8O2bG4=?="}
+    kept = {name.replace("-", ""): value for name, value in KEPT.items() if name.startswith("C")}
+    assert found == kept
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("403/AccessDenied/expired", "The URL has expired"),
+        ("400/ExpiredToken/expired", "The URL has expired"),
+        ("403/AccessDenied/denied", "may have expired"),
+        ("403/SignatureDoesNotMatch/leak", "not the one that was signed"),
+        ("403/RequestTimeTooSkewed/", "Set this machine's clock"),
+        ("404/NoSuchKey/", "The file is gone"),
+        ("301/PermanentRedirect/", "another region"),
+        ("400/AuthorizationHeaderMalformed/", "another region"),
+        ("403/InvalidAccessKeyId/", "not valid any more"),
+        ("418/Teapot/", "HTTP 418 Teapot."),
+    ],
+)
+def test_error_code_decides_the_advice(host: Any, error: str, advice: str) -> None:
+    """S3's code is shown, with what to do; its secrets are not."""
+    with pytest.raises(FileTransferError) as caught:
+        read(f"{host.url}/error/{error}")
+    status, code, _ = error.split("/")
+    assert f"HTTP {status} {code}" in str(caught.value)
+    assert advice in str(caught.value)
+    assert "must-not" not in str(caught.value)
+    assert len(host.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_busy_host_is_asked_again(host: Any, file_clock: FakeClock, status: int) -> None:
+    """When it asks for it."""
+    host.busy = 2
+    assert read(f"{host.url}/busy/{status}")[0] == BODY
+    assert len(file_clock.sleeps) == 2
+    assert all(7 <= seconds <= 8 for seconds in file_clock.sleeps)
+
+
+def test_host_that_stays_busy(host: Any) -> None:
+    """Ends the try with its code."""
+    host.busy = 100
+    with pytest.raises(FileTransferError, match="HTTP 503 SlowDown. Try again"):
+        read(f"{host.url}/busy/503")
+    assert len(host.seen) == settings().max_retries + 1
