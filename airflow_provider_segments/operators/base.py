@@ -25,11 +25,7 @@ _NO_LITERAL = "text: "
 
 
 class UserSegmentsBaseOperator(BaseOperator):
-    """
-    The base of all operators and of the sensor: one hook, and template fields that are text.
-
-    :param mparticle_conn_id: the Connection.
-    """
+    """The base of all operators and of the sensor: one hook, and template fields that are text."""
 
     def __init__(self, *, mparticle_conn_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,11 +57,7 @@ class UserSegmentsBaseOperator(BaseOperator):
         return text.removeprefix(_NO_LITERAL)
 
     def require_text(self, *names: str) -> None:
-        """
-        Fail if one of these fields is no text once rendered, or empty.
-
-        :param names: of the fields.
-        """
+        """Fail if one of these fields is no text once rendered, or empty."""
         for name in names:
             if not (value := self._text(name)) or not value.strip():
                 raise ConfigurationError(
@@ -73,11 +65,7 @@ class UserSegmentsBaseOperator(BaseOperator):
                 )
 
     def allow_text(self, *names: str) -> None:
-        """
-        Fail if one of these fields is neither text nor None once rendered.
-
-        :param names: of the fields.
-        """
+        """Fail if one of these fields is neither text nor None once rendered."""
         for name in names:
             self._text(name)
 

@@ -38,14 +38,7 @@ _LONGEST_LABEL = 250
 
 
 class WaitingOperator(UserSegmentsBaseOperator):
-    """
-    The base of the tasks that wait for an export: deferral, resumption, result, links, outlets.
-
-    :param output_format: the format of the file.
-    :param deferrable: wait in the triggerer.
-    :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-    :param end_from_trigger: finish the task in the triggerer.
-    """
+    """The base of the tasks that wait for an export: deferral, resumption, result, links, outlets."""
 
     operator_extra_links: Sequence[Any] = (ExportedFileLink(),)
 

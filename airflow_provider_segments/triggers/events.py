@@ -25,21 +25,12 @@ _FORMER = {
 
 
 def finished_event(export: SegmentExport) -> dict[str, Any]:
-    """
-    Return the event of a finished export: the whole export, so that the task asks nothing again.
-
-    :param export: the final answer; the query of a presigned URL is left out.
-    """
+    """Return the event of a finished export: all of it but a presigned URL's query; the task need not ask again."""
     return {"outcome": _FINISHED, "export_id": export.export_id, "export": export.to_dict()}
 
 
 def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
-    """
-    Return the event of a wait that ended without the export's end.
-
-    :param export_id: the export waited for.
-    :param error: why.
-    """
+    """Return the event of a wait that ended with an error."""
     status = error.status if isinstance(error, CallError) else None
     return {
         "outcome": _GAVE_UP,
@@ -52,12 +43,10 @@ def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
 
 def read_event(event: Any, export_id: str | None) -> SegmentExport:
     """
-    Return the finished export of an event.
+    Return the finished export of an event, which has to be the one waited for if the task still knows it.
 
-    :param event: what the task was resumed with.
-    :param export_id: the export it waited for; None where that was lost.
-    :raises EventError: there is no event, it is of another export, or it is not understood.
-    :raises UserSegmentsError: the wait ended otherwise, as the event says.
+    Raises what the event says the wait ended with, or EventError for an event that is missing, of another export or not
+    understood.
     """
     if not isinstance(event, dict):
         raise EventError(

@@ -14,15 +14,12 @@ __all__ = ["write_xcoms"]
 
 def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | None) -> None:
     """
-    Write a task's result and links. This blocks: it asks Airflow's supervisor, or its database.
+    Write a task's result, of which only these keys if they are given, and its link.
 
-    Not through TaskSuccessEvent, whose XComs Airflow 3.3 encodes twice.
-
-    :param task_instance: the task that ends.
-    :param result: what it returns.
-    :param keys: which XComs it gets; None for all of the result and the return value.
+    This blocks: it asks Airflow's supervisor, or its database. TaskSuccessEvent can't do it, as Airflow 3.3 encodes its
+    XComs twice.
     """
-    # Here, for Airflow 2 reads its configuration for it.
+    # Not at the top: Airflow 2 makes the class of its configuration.
     from airflow.providers.common.compat.sdk import XCom
 
     names = ("dag_id", "task_id", "run_id", "map_index")
