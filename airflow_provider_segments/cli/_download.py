@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
+
 from airflow_provider_segments.api.text import printable
 from airflow_provider_segments.cli._target import STDOUT, check_target, find_target, writing
 from airflow_provider_segments.connection.lookup import get_settings
@@ -37,23 +39,13 @@ _LONGEST_NAME = 255  # bytes, on common file systems
 def download_file(
     export: SegmentExport, to: str | None, terminal: Terminal, *, force: bool, conn_id: str, aws_conn_id: str
 ) -> Path | None:
-    """
-    Write an export's file and return its path; None if it went to stdout.
-
-    :param export: a complete one, asked for just now: the query of its URL may hold for minutes only.
-    :param to: file or folder to write to, ``-`` for stdout; None for the working directory.
-    :param terminal: where progress is shown.
-    :param force: whether to overwrite a file that is there.
-    :param conn_id: the Connection to the service, whose CA bundle and proxy hold for a URL.
-    :param aws_conn_id: the AWS Connection for a file on S3.
-    :raises FileTransferError: the file is not there, may not be read, or did not come whole.
-    """
+    """Write an export's file and return its path; None if it went to stdout."""
     file = ensure_kept(export)
     path = None if to in STDOUT else find_target(to, _name(file, export.export_id))
     if path:
         check_target(path, force)
     with (
-        terminal.transferring() as progress,
+        terminal.progress(BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress,
         _opened(export, file, conn_id, aws_conn_id) as source,
         writing(path, force) if path else nullcontext(terminal.result.buffer) as sink,  # type: ignore[attr-defined]
     ):

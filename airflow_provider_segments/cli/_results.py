@@ -31,13 +31,7 @@ _WIDE = 10_000  # where no terminal limits the width, nothing is wrapped
 
 
 def show_segments(terminal: Terminal, segments: Sequence[UserSegment], output: str) -> None:
-    """
-    Print segments.
-
-    :param terminal: where.
-    :param segments: what.
-    :param output: ``table``, ``json``, ``yaml``, ``plain`` or ``csv``.
-    """
+    """Print segments."""
     titles = ("Id", "Name", "Type", "Last run")
     cells = [
         (
@@ -53,13 +47,7 @@ def show_segments(terminal: Terminal, segments: Sequence[UserSegment], output: s
 
 
 def show_export(terminal: Terminal, export: SegmentExport, output: str) -> None:
-    """
-    Print an export.
-
-    :param terminal: where.
-    :param export: what.
-    :param output: ``table``, ``json``, ``yaml``, ``plain`` or ``csv``.
-    """
+    """Print an export."""
     segment, file = export.segment, export.file
     cells = (
         ("Export", export.export_id),
@@ -101,7 +89,7 @@ def _print(
 
 
 def _table(stream: TextIO, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    table = SimpleTable(show_header=True)  # type: ignore[no-untyped-call]
+    table = SimpleTable(show_header=True, caption=None)  # type: ignore[no-untyped-call]
     for title in titles:
         # An id that is cut or wrapped could not be copied.
         table.add_column(title, no_wrap=title == "Id", overflow="fold")

@@ -25,12 +25,7 @@ _DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
 
 
 def find_target(to: str | None, name: str) -> Path:
-    """
-    Return the path to write to.
-
-    :param to: file or folder; None for the working directory.
-    :param name: the file's name in a folder.
-    """
+    """Return the path to write to."""
     if to is None:
         return Path(name)
     path = Path(to)
@@ -46,12 +41,7 @@ def find_target(to: str | None, name: str) -> Path:
 
 
 def check_target(path: Path, force: bool) -> os.stat_result | None:
-    """
-    Return what is known of the file that is there, if there is one and it may be overwritten.
-
-    :param path: the target.
-    :param force: whether a file may be overwritten.
-    """
+    """Return what is known of the file that is there, if there is one and it may be overwritten."""
     with naming(path):
         try:
             found = path.stat()
@@ -71,12 +61,7 @@ def _is_special(path: Path, found: os.stat_result | None) -> bool:
 
 @contextmanager
 def writing(path: Path, force: bool) -> Iterator[RawFile]:
-    """
-    Yield the open target.
-
-    :param path: where to write.
-    :param force: whether a file may be overwritten.
-    """
+    """Yield the open target."""
     found = check_target(path, force)
     if _is_special(path, found):
         descriptor = _DESCRIPTOR.fullmatch(str(path))

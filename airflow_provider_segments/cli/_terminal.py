@@ -12,15 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
 from airflow_provider_segments.api.text import printable
@@ -32,18 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RawFile", "Terminal", "naming", "result_stream"]
 
-_TEXT = TextColumn("{task.description}", markup=False)
-
 
 class RawFile(io.FileIO):
-    """
-    A file that is written without a buffer, and to the end even if its descriptor does not block.
-
-    :param file: path or descriptor; a descriptor stays open.
-    :param mode: ``w`` or ``x``.
-    :param shown: its name in errors.
-    :param permissions: of a new file, less the umask.
-    """
+    """A file that is written without a buffer, and to the end even if its descriptor does not block."""
 
     def __init__(self, file: Path | int, mode: str, shown: object, permissions: int = 0o666) -> None:
         self._shown = shown
@@ -56,11 +39,7 @@ class RawFile(io.FileIO):
             )
 
     def write(self, data: Any, /) -> int:
-        """
-        Write all of the data.
-
-        :param data: bytes.
-        """
+        """Write all of the data."""
         left = memoryview(data)
         while left:
             with naming(self._shown):
@@ -73,11 +52,7 @@ class RawFile(io.FileIO):
 
 @contextmanager
 def naming(shown: object) -> Iterator[None]:
-    """
-    Say what could not be written, and why.
-
-    :param shown: its name.
-    """
+    """Say what could not be written, and why."""
     try:
         yield
     except BrokenPipeError:
@@ -106,11 +81,7 @@ def result_stream() -> Iterator[TextIO]:
 
 
 class Terminal:
-    """
-    Both streams.
-
-    :param result: where the result goes.
-    """
+    """Both streams."""
 
     def __init__(self, result: TextIO) -> None:
         self.result = result
@@ -121,25 +92,14 @@ class Terminal:
         self.log.propagate = False
 
     def say(self, message: str) -> None:
-        """
-        Print a message beside the result.
-
-        :param message: a line.
-        """
+        """Print a message beside the result."""
         with suppress(OSError):  # nobody reads it
             self._messages.print(Text(printable(message)), soft_wrap=True)
 
-    def waiting(self) -> Progress:
-        """Return a display of what is waited for, and how long; it shows only where stderr is a terminal."""
-        return self._progress(SpinnerColumn(), _TEXT, TimeElapsedColumn())
-
-    def transferring(self) -> Progress:
-        """Return a display of how far a transfer is, likewise."""
-        return self._progress(_TEXT, BarColumn(), DownloadColumn(), TransferSpeedColumn())
-
-    def _progress(self, *columns: Any) -> Progress:
-        console = self._messages
-        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    def progress(self, *columns: ProgressColumn) -> Progress:
+        """Return rich's display, which shows only where stderr is a terminal."""
+        console, text = self._messages, TextColumn("{task.description}", markup=False)
+        return Progress(text, *columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class _Handler(logging.Handler):

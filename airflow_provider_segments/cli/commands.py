@@ -12,6 +12,8 @@ from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING
 
+from rich.progress import SpinnerColumn, TimeElapsedColumn
+
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
 from airflow_provider_segments.cli._download import download_file
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["download", "export", "list_segments", "status"]
 
-_FAILED, _USAGE, _SIGNALLED = 1, 2, 128
+_FAILED, _USAGE = 1, 2
 _PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,8 +39,12 @@ class _UsageError(Exception):
     """The arguments make no sense together."""
 
 
-class _Signalled(KeyboardInterrupt):
-    """The command has got a signal: its number, and what there is to know."""
+class _Interrupted(KeyboardInterrupt):
+    """The command has got a signal."""
+
+    def __init__(self, number: int, message: str = "Interrupted.") -> None:
+        super().__init__(number)
+        self.number, self.message = number, message
 
 
 def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace], None]:
@@ -53,38 +59,34 @@ def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace
             sys.exit(_FAILED)
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & have it
-                signal.signal(number, _end)
-        try:
-            with result_stream() as stream:
-                code = _exit_code(work, arguments, Terminal(stream))
-        except BrokenPipeError:
-            code = _PIPE_CLOSED
+                signal.signal(number, _interrupt)
+        with result_stream() as stream:
+            code = _exit_code(work, arguments, Terminal(stream))
         sys.exit(code)
 
     return run
 
 
-def _end(number: int, _: object) -> None:
+def _interrupt(number: int, _: object) -> None:
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # nothing keeps the command from cleaning up
-    raise _Signalled(number)
+    raise _Interrupted(number)
 
 
 def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace, terminal: Terminal) -> int:
     try:
         work(arguments, terminal)
     except BrokenPipeError:
-        raise
+        return _PIPE_CLOSED
     except _UsageError as error:
         terminal.say(f"Wrong usage: {error} See {_program(arguments)} {arguments.subcommand} --help.")
         return _USAGE
     except (UserSegmentsError, OSError) as error:
         terminal.say(f"Failed: {error}")
         return _FAILED
-    except _Signalled as error:
-        number, *words = error.args
-        terminal.say(*words or ["Interrupted."])
-        return _SIGNALLED + int(number)
+    except _Interrupted as error:
+        terminal.say(error.message)
+        return 128 + error.number
     return 0
 
 
@@ -121,19 +123,19 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
         requested = hook.request_export(segment_id, arguments.output_format)
         terminal.say(f"Requested {requested.label}.")
         if arguments.wait:
-            with terminal.waiting() as progress:
+            with terminal.progress(SpinnerColumn(), TimeElapsedColumn()) as progress:
                 progress.add_task(f"Waiting for {requested.label}", total=None)
                 timeout = arguments.timeout or timedelta(days=1)
                 poll = hook.poll_until(requested.export_id, timeout, latest=requested)
                 requested = poll.finished_export().ensure_complete()
-    except _Signalled as error:
-        raise _Signalled(*error.args, _left_behind(requested, arguments)) from None
+    except _Interrupted as error:
+        raise _Interrupted(error.number, _left_behind(requested, arguments)) from None
     show_export(terminal, requested, arguments.output)
 
 
 @_command
 def status(arguments: Namespace, terminal: Terminal) -> None:
-    """Print how far an export is."""
+    """Print the status of an export."""
     show_export(terminal, _ask(arguments, terminal), arguments.output)
 
 
@@ -143,11 +145,11 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
     asked = _ask(arguments, terminal)
     if not asked.status.is_finished:
         raise UserSegmentsError(
-            f"{asked.label} is {asked.status.value}: there is no file yet. Look again later with: "
+            f"{asked.label} is {asked.status.value}: there is no file yet. Check its status with: "
             f"{_status_command(asked, arguments)}"
         )
     path = download_file(
-        asked.ensure_complete(),
+        asked,
         arguments.to,
         terminal,
         force=arguments.force,
@@ -183,7 +185,7 @@ def _left_behind(requested: SegmentExport | None, arguments: Namespace) -> str:
     if requested is None:
         return "Interrupted while the export was requested: it may have started, and its id is not known."
     return (
-        f"Interrupted, but {requested.label} goes on at the service. Look at it with: "
+        f"Interrupted, but {requested.label} goes on at the service. Check its status with: "
         f"{_status_command(requested, arguments)}"
     )
 

@@ -8,50 +8,32 @@ Light to import, for every ``airflow`` command loads it.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from airflow_provider_segments import __version__
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["COMMANDS", "DESCRIPTION", "Argument", "Command", "airflow_commands", "build_parser"]
+__all__ = ["COMMANDS", "DESCRIPTION", "Command", "airflow_commands", "build_parser"]
 
 DESCRIPTION = "List and export mParticle Analytics User Segments"
 _EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n ended by signal n."
 
 
-@dataclass(frozen=True)
-class Argument:
-    """
-    An argument of a command.
-
-    :param flags: its names.
-    :param options: what argparse takes for it.
-    """
-
-    flags: tuple[str, ...]
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """
     A command.
 
     :param name: what it is called.
-    :param help: what it does, in a line.
     :param function: its name in `airflow_provider_segments.cli.commands`.
-    :param arguments: what it takes.
+    :param help: what it does, in a line.
+    :param arguments: the flags and options of each, as argparse takes them.
     """
 
     name: str
-    help: str
     function: str
-    arguments: tuple[Argument, ...]
+    help: str
+    arguments: tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
 
     def run(self, arguments: argparse.Namespace) -> None:
         """
@@ -62,8 +44,8 @@ class Command:
         getattr(import_module("airflow_provider_segments.cli.commands"), self.function)(arguments)
 
 
-def _argument(*flags: str, **options: Any) -> Argument:
-    return Argument(flags, options)
+def _argument(*flags: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    return flags, options
 
 
 def _seconds(text: str) -> float:
@@ -89,54 +71,38 @@ _OUTPUT = _argument(
     help="how to print the result (default: %(default)s)",
 )
 _EXPORT_ID = _argument("export_id", metavar="EXPORT_ID", help="the export's id")
+_TYPE = _argument("--type", choices=("static", "dynamic"), help="only segments of this type")
+_SEGMENT_ID = _argument("--segment-id", help="the segment's id")
+_SEGMENT_NAME = _argument("--segment-name", help="the segment's name, to the letter, instead of the id")
+_FORMAT = _argument("--output-format", default="csv", help="format of the file (default: %(default)s)")
+_WAIT = _argument("--wait", action="store_true", help="wait until it is complete")
+_TIMEOUT = _argument("--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: a day)")
+_TO = _argument(
+    "--to",
+    metavar="FILE",
+    help="file or folder to write to, - for stdout (default: here, under its own name)",
+)
+_FORCE = _argument("--force", action="store_true", help="overwrite a file that is there")
+_AWS_CONN_ID = _argument(
+    "--aws-conn-id",
+    default="aws_default",
+    help="AWS Connection that may read a file on S3 (default: %(default)s)",
+)
 
 COMMANDS = (
+    Command("list", "list_segments", "List the segments of the project", (_TYPE, _OUTPUT, _CONN_ID)),
     Command(
-        "list",
-        "List the segments of the project",
-        "list_segments",
-        (
-            _argument("--type", choices=("static", "dynamic"), help="only segments of this type"),
-            _OUTPUT,
-            _CONN_ID,
-        ),
-    ),
-    Command(
+        "export",
         "export",
         "Request an export of a segment",
-        "export",
-        (
-            _argument("--segment-id", help="the segment's id"),
-            _argument("--segment-name", help="the segment's name, to the letter, instead of the id"),
-            _argument("--output-format", default="csv", help="format of the file (default: %(default)s)"),
-            _argument("--wait", action="store_true", help="wait until it is complete"),
-            _argument(
-                "--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: a day)"
-            ),
-            _OUTPUT,
-            _CONN_ID,
-        ),
+        (_SEGMENT_ID, _SEGMENT_NAME, _FORMAT, _WAIT, _TIMEOUT, _OUTPUT, _CONN_ID),
     ),
-    Command("status", "Show how far an export is", "status", (_EXPORT_ID, _OUTPUT, _CONN_ID)),
+    Command("status", "status", "Show the status of an export", (_EXPORT_ID, _OUTPUT, _CONN_ID)),
     Command(
         "download",
-        "Write the file of a complete export to disk",
         "download",
-        (
-            _EXPORT_ID,
-            _argument(
-                "--to",
-                metavar="FILE",
-                help="file or folder to write to, - for stdout (default: here, under its own name)",
-            ),
-            _argument("--force", action="store_true", help="overwrite a file that is there"),
-            _argument(
-                "--aws-conn-id",
-                default="aws_default",
-                help="AWS Connection that may read a file on S3 (default: %(default)s)",
-            ),
-            _CONN_ID,
-        ),
+        "Download the file of a complete export",
+        (_EXPORT_ID, _TO, _FORCE, _AWS_CONN_ID, _CONN_ID),
     ),
 )
 
@@ -150,7 +116,7 @@ def airflow_commands() -> list[Any]:
             name=command.name,
             help=command.help,
             func=command.run,
-            args=[Arg(argument.flags, **argument.options) for argument in command.arguments],  # type: ignore[no-untyped-call]
+            args=[Arg(flags, **options) for flags, options in command.arguments],  # type: ignore[no-untyped-call]
             epilog=_EXIT_CODES,
         )
         for command in COMMANDS
@@ -172,7 +138,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             command.name, help=command.help, description=command.help, epilog=_EXIT_CODES
         )
-        for argument in command.arguments:
-            sub.add_argument(*argument.flags, **argument.options)
+        for flags, options in command.arguments:
+            sub.add_argument(*flags, **options)
         sub.set_defaults(func=command.run)
     return parser

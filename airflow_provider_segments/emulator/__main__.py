@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _signals() as wait, Emulator(**options) as emulator:
             print(_ready_line(emulator), flush=True)
             wait()
-    except (ImportError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"The emulator could not start: {error}", file=sys.stderr)
         return 1
     return 0

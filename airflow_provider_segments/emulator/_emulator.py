@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal
 
-from airflow_provider_segments.emulator._app import build_app
-from airflow_provider_segments.emulator._background import Background
-from airflow_provider_segments.emulator._faults import Fault, FaultBook
+from aiohttp import web
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from airflow_provider_segments.emulator._fault_middleware import LOG_REQUESTS, fault_middleware
+from airflow_provider_segments.emulator._faults import ArmedFaults, Fault
 from airflow_provider_segments.emulator._listener import Listener
 from airflow_provider_segments.emulator._segments import EmulatedSegment, build_segments
-from airflow_provider_segments.emulator._server import basic
+from airflow_provider_segments.emulator._server import CREDENTIALS, SERVICE, add_routes, basic
 from airflow_provider_segments.emulator._service import Service, Settings
-from airflow_provider_segments.emulator._storage import NoStorage, S3Storage, Storage
+from airflow_provider_segments.emulator._storage import NoStorage, S3Storage
 
 if TYPE_CHECKING:
     import ssl
@@ -29,9 +32,9 @@ class Emulator:
     :param s3_endpoint_url: Address of a local S3; None for AWS.
     :param bucket: Bucket of the files, created if missing; None names files without writing any.
     :param prefix: Folder of the files in the bucket.
-    :param segments: How many segments there are, or their descriptions.
-    :param rows: Users in a segment whose description does not say.
-    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first look.
+    :param segments: How many segments there are, or the segments.
+    :param rows: Users in a segment that has no ``rows`` of its own.
+    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first poll.
     :param api_key: User name to accept.
     :param access_token: Password to accept.
     :param presigned: Name files by presigned URLs instead of ``s3://`` addresses.
@@ -74,38 +77,42 @@ class Emulator:
             refresh_seconds=refresh_seconds,
         )
         complete = build_segments(segments, rows)
-        self._storage: Storage = NoStorage()
+        self._storage = NoStorage()
         if bucket is not None:
-            self._storage = S3Storage(
-                bucket=bucket,
-                endpoint_url=s3_endpoint_url,
-                aws_access_key_id=aws_access_key_id,
-                aws_secret_access_key=aws_secret_access_key,
-            )
+            self._storage = S3Storage(bucket, s3_endpoint_url, aws_access_key_id, aws_secret_access_key)
+        self._listener = Listener(host, port, ssl_context)
         self._service = Service(
-            settings=settings, segments=complete, storage=self._storage, faults=FaultBook(faults)
+            settings, complete, self._storage, ArmedFaults(faults), lambda: self._listener.connections
         )
-        self._listener = Listener(host=host, port=port, ssl_context=ssl_context)
-        app = build_app(
-            self._service,
-            authorization=basic(api_key, access_token),
-            log=log,
-            connections=lambda: self.connections,
-        )
-        self._background = Background(self._listener, app, self._service.start)
+        self._log = log
+        self._running = ExitStack()
+        self._portal: BlockingPortal
 
     def __enter__(self) -> Emulator:
         """Start the server; when it returns, requests are answered."""
         self._storage.prepare()
-        self._background.start()
+        with ExitStack() as starting:
+            starting.callback(self._service.close)
+            self._portal = starting.enter_context(start_blocking_portal("asyncio"))
+            starting.callback(self._portal.call, self._listener.close)
+            self._portal.call(self._serve)
+            self._running = starting.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop the server and cut its connections."""
-        self._background.stop()
-        self._service.close()
+        self._running.close()
+
+    async def _serve(self) -> None:
+        app = web.Application(middlewares=[fault_middleware])
+        app[SERVICE] = self._service
+        app[CREDENTIALS] = basic(*self._credentials)
+        app[LOG_REQUESTS] = self._log
+        add_routes(app)
+        await self._listener.open(app)
+        self._service.start()
 
     @property
     def url(self) -> str:
@@ -150,14 +157,14 @@ class Emulator:
 
     def inject(self, fault: Fault) -> None:
         """
-        Let something go wrong.
+        Inject a fault.
 
-        :param fault: What, and when.
+        :param fault: What goes wrong, and when.
         """
         self._service.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more; what has struck an export stays with it."""
+        """Inject no further faults; an export keeps those it has."""
         self._service.faults.clear()
 
     def refresh(self, segment_id: str | None = None) -> None:
@@ -176,7 +183,7 @@ class Emulator:
         :param export_id: The export.
         :raises KeyError: If there is no such export.
         """
-        self._background.call(self._service.end(export_id))
+        self._portal.call(self._service.end, export_id)
 
     def expire(self, export_id: str) -> None:
         """
@@ -199,9 +206,9 @@ class Emulator:
         if mode == "silence":
             self._service.silent = True
         else:
-            self._background.call(self._listener.refuse())
+            self._portal.call(self._listener.refuse)
 
     def resume(self) -> None:
-        """End an outage, on the same port; requests met with silence stay unanswered."""
+        """End an outage, on the same port; requests that were not answered stay so."""
         self._service.silent = False
-        self._background.call(self._listener.resume())
+        self._portal.call(self._listener.resume)

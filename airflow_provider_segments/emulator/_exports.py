@@ -19,19 +19,7 @@ EXTRA_FIELDS: dict[str, object] = {"rowCount": 12345, "owner": {"team": "growth"
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Export:
-    """
-    One export.
-
-    :param export_id: Its id.
-    :param segment: The segment as it was at the submission.
-    :param output_format: What the client asked for.
-    :param kinds: The faults that struck its submission.
-    :param started: Time of the submission.
-    :param status: What the service says about it.
-    :param ended: When it was done.
-    :param filename: Where its file is.
-    :param problem: Why its file could not be written; the service would not say so.
-    """
+    """One export; ``kinds`` are the faults of its submission, ``problem`` why its file could not be written."""
 
     export_id: str
     segment: EmulatedSegment
@@ -43,25 +31,26 @@ class Export:
     filename: str | None = None
     problem: str | None = None
 
-    def end(self, status: str, filename: str | None) -> None:
-        """
-        Finish it.
-
-        :param status: The final status.
-        :param filename: Where its file is, if there is one.
-        """
+    def end(self, status: str, filename: str | None = None) -> None:
+        """Finish it."""
         self.filename = filename
         self.status = status
         self.ended = datetime.now(UTC)
 
     def move_end(self, moment: datetime) -> None:
-        """
-        Move its end into the past, and its start with it.
-
-        :param moment: The new end.
-        """
+        """Move its end into the past, and its start with it."""
         took = (self.ended or self.started) - self.started
         self.started, self.ended = moment - max(took, timedelta(0)), moment
+
+    def submission(self) -> Submission:
+        """Return the record of its submission, which is now."""
+        return Submission(
+            export_id=self.export_id,
+            segment_id=self.segment.segment_id,
+            output_format=self.output_format,
+            time=time.monotonic(),
+            wall=self.started,
+        )
 
     def as_json(self) -> dict[str, object]:
         """Return the export as the service shows it; like its examples, without a projectId."""
@@ -93,21 +82,6 @@ class Submission:
     output_format: str
     time: float
     wall: datetime
-
-    @classmethod
-    def of(cls, export: Export) -> Submission:
-        """
-        Record the submission of an export that starts now.
-
-        :param export: The export.
-        """
-        return cls(
-            export_id=export.export_id,
-            segment_id=export.segment.segment_id,
-            output_format=export.output_format,
-            time=time.monotonic(),
-            wall=export.started,
-        )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

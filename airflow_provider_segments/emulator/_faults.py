@@ -16,7 +16,7 @@ Target = Literal["list", "export", "status", "any"]
 
 
 class FaultKind(StrEnum):
-    """The faults the emulator can play."""
+    """The faults the emulator can inject."""
 
     LATENCY = "latency"  #: The answer comes after ``seconds``.
     UNAUTHORIZED = "unauthorized"  #: 401.
@@ -49,7 +49,7 @@ SUBMISSION_KINDS = frozenset(
         FaultKind.PRESIGNED,
     }
 )
-# These combine with others; of all other kinds only one can strike the same request or submission.
+# These combine with others; of all other kinds only one applies to the same request or submission.
 _COMBINABLE = frozenset(
     {FaultKind.LATENCY, FaultKind.EXTRA_FIELDS, FaultKind.UNKNOWN_STATUS, FaultKind.PRESIGNED}
 )
@@ -60,14 +60,14 @@ class Fault:
     """
     Something that goes wrong on demand.
 
-    Kinds that concern an export (FAILED, NEVER, UNKNOWN_STATUS, NO_FILENAME, PRESIGNED) strike the next
-    accepted submission and stay with that export. EXTRA_FIELDS strikes an answer, and a submission it
-    strikes keeps the extra fields in every later answer. All other kinds strike a single request.
+    Kinds that concern an export (FAILED, NEVER, UNKNOWN_STATUS, NO_FILENAME, PRESIGNED) apply to the next
+    accepted submission and stay with that export. EXTRA_FIELDS applies to an answer; if that is a submission's,
+    each later answer about the export has the extra fields too. All other kinds apply to a single request.
 
     :param kind: What goes wrong.
-    :param on: The call it strikes.
-    :param times: How often it strikes; None means until the faults are cleared.
-    :param every: Strike at every n-th matching request only.
+    :param on: The call it applies to.
+    :param times: How often it applies; None means until the faults are cleared.
+    :param every: Apply to every n-th matching request only.
     :param seconds: Delay before the fault shows; for SILENCE, the time until the connection is cut, where
         0 means that it lasts until the client leaves.
     :param retry_after: Value of the ``Retry-After`` header of a refusal, passed on to the letter.
@@ -81,7 +81,7 @@ class Fault:
     retry_after: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could never strike."""
+        """Refuse what could never apply."""
         object.__setattr__(self, "kind", FaultKind(self.kind))
         _require(self.on in get_args(Target), f"on must be one of {', '.join(get_args(Target))}: {self.on!r}")
         _require(self.times is None or self.times >= 1, f"times must be at least 1, or none: {self.times}")
@@ -89,7 +89,7 @@ class Fault:
         _require(0 <= self.seconds < float("inf"), f"seconds must be finite and not negative: {self.seconds}")
         _require(
             self.kind not in SUBMISSION_KINDS or self.on in ("export", "any"),
-            f"{self.kind} strikes submissions, so on must be export or any: {self.on!r}",
+            f"{self.kind} applies to submissions, so on must be export or any: {self.on!r}",
         )
 
 
@@ -113,12 +113,7 @@ _READERS: dict[str, Callable[[object], object]] = {
 
 
 def fault_from(fields: Mapping[str, object]) -> Fault:
-    """
-    Build a fault from JSON or from the command line.
-
-    :param fields: Constructor arguments by name; numbers may be given as text.
-    :raises ValueError: If a name is unknown, the kind is missing or a value makes no sense.
-    """
+    """Build a fault from JSON or from the command line, where numbers may be given as text."""
     unknown = sorted(set(fields) - set(_READERS))
     _require(not unknown, f"unknown fault options: {', '.join(unknown)}; known are {', '.join(_READERS)}")
     _require("kind" in fields, "a fault needs a kind")
@@ -126,12 +121,7 @@ def fault_from(fields: Mapping[str, object]) -> Fault:
 
 
 def parse_fault(text: str) -> Fault:
-    """
-    Read ``kind:option=value,option=value``.
-
-    :param text: For example ``too_many_requests:on=status,every=2,times=none,retry_after=3``.
-    :raises ValueError: If the text is no fault.
-    """
+    """Read ``kind:option=value,option=value``."""
     kind, _, rest = text.partition(":")
     # An HTTP date as retry_after has commas of its own, so only a comma before an option separates.
     options = [option.partition("=") for option in re.split(r",(?=\w+=)", rest) if option]
@@ -149,8 +139,8 @@ class _Armed:
         return self.seen % self.fault.every == 0
 
 
-class FaultBook:
-    """The faults that are set, and whom they strike next. Safe to use from several threads."""
+class ArmedFaults:
+    """The faults that are set. Safe to use from several threads."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._lock = threading.Lock()
@@ -167,17 +157,17 @@ class FaultBook:
             self._armed.clear()
 
     def for_request(self, route: str) -> list[Fault]:
-        return self._strike(lambda f: f.kind not in SUBMISSION_KINDS and f.on in ("any", route))
+        return self._take(lambda f: f.kind not in SUBMISSION_KINDS and f.on in ("any", route))
 
     def for_submission(self) -> frozenset[FaultKind]:
-        return frozenset(fault.kind for fault in self._strike(lambda f: f.kind in SUBMISSION_KINDS))
+        return frozenset(fault.kind for fault in self._take(lambda f: f.kind in SUBMISSION_KINDS))
 
-    def _strike(self, matches: Callable[[Fault], bool]) -> list[Fault]:
+    def _take(self, matches: Callable[[Fault], bool]) -> list[Fault]:
         with self._lock:
             due = [armed for armed in self._armed if matches(armed.fault) and armed.is_due()]
             first = next((armed for armed in due if armed.fault.kind not in _COMBINABLE), None)
-            struck = [armed for armed in due if armed is first or armed.fault.kind in _COMBINABLE]
-            for armed in struck:
+            applied = [armed for armed in due if armed is first or armed.fault.kind in _COMBINABLE]
+            for armed in applied:
                 armed.left = None if armed.left is None else armed.left - 1
             self._armed = [armed for armed in self._armed if armed.left != 0]
-        return [armed.fault for armed in struck]
+        return [armed.fault for armed in applied]

@@ -17,15 +17,9 @@ _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class Listener:
-    """
-    A listening socket that can go away and come back on the same port.
+    """A listening socket that can go away and come back on the same port; its coroutines share one event loop."""
 
-    :param host: Address to listen on.
-    :param port: Port to listen on; 0 for a free one.
-    :param ssl_context: Certificate to serve HTTPS with; None for HTTP.
-    """
-
-    def __init__(self, *, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, ssl_context: ssl.SSLContext | None) -> None:
         self.connections = 0
         self._host = host
         self._port = port
@@ -41,37 +35,9 @@ class Listener:
         scheme = "http" if self._ssl is None else "https"
         return f"{scheme}://[{host}]:{self._port}" if ":" in host else f"{scheme}://{host}:{self._port}"
 
-    def bind(self) -> None:
-        """
-        Take the port without listening yet.
-
-        :raises OSError: If the port is taken or the host is not ours.
-        """
-        found = socket.getaddrinfo(
-            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, proto, _, address = found[0]
-        self._socket = socket.socket(family, kind, proto)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.bind(address)
-        except OSError:
-            self.release()
-            raise
-        self._port = self._socket.getsockname()[1]
-
-    def release(self) -> None:
-        """Give up a port that is not listened on."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
     async def open(self, app: web.Application) -> None:
-        """
-        Serve an application on the port taken.
-
-        :param app: The application.
-        """
+        """Serve an application."""
+        self._bind()
         # Without cancellation a request that is never answered would outlive its client.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
@@ -79,12 +45,9 @@ class Listener:
 
     async def refuse(self) -> None:
         """Cut all connections and refuse new ones, but hold the port: bound and not listening, it refuses."""
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
-        await self._cut_all()
-        self.bind()
+        if self._server is not None:
+            await self._stop()
+            self._bind()
 
     async def resume(self) -> None:
         """Listen on the port held, if it is not listened on already."""
@@ -97,13 +60,20 @@ class Listener:
 
     async def close(self) -> None:
         """Cut all connections and give up the port."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self.release()
-        await self._cut_all()
+        await self._stop()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def _bind(self) -> None:
+        """Take the port without listening yet."""
+        found = socket.getaddrinfo(
+            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, proto, _, address = found[0]
+        self._socket = socket.socket(family, kind, proto)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(address)
+        self._port = self._socket.getsockname()[1]
 
     def _accept(self) -> asyncio.BaseProtocol:
         self.connections += 1
@@ -112,10 +82,14 @@ class Listener:
             raise ConnectionAbortedError
         return server()
 
-    async def _cut_all(self) -> None:
+    async def _stop(self) -> None:
+        for held in (self._server, self._socket):
+            if held is not None:
+                held.close()
+        self._server = self._socket = None
         server = self._runner.server if self._runner else None
         for connection in server.connections if server else []:
             if connection.transport is not None:
                 connection.transport.abort()
-        # Transports tell their protocols in the next round of the loop.
+        # Transports inform their protocols in the next round of the loop.
         await asyncio.sleep(0)

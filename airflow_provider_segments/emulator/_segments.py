@@ -70,32 +70,20 @@ class EmulatedSegment:
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """
-    Write a time the way the service does, ``2019-04-09T12:25:06.000Z``.
-
-    :param moment: An aware time, or None, which stays None.
-    """
+    """Write a time the way the service does, ``2019-04-09T12:25:06.000Z``."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def build_segments(segments: int | Sequence[EmulatedSegment], rows: int) -> list[EmulatedSegment]:
-    """
-    Complete the described segments, or invent as many as asked for.
-
-    :param segments: A number, or descriptions.
-    :param rows: Number of users where a description does not say.
-    :raises ValueError: If a number is negative or two segments have the same id.
-    """
+    """Complete the segments given, or make up as many as asked for."""
     if rows < 0 or (isinstance(segments, int) and segments < 0):
-        message = "segments and rows must not be negative"
-        raise ValueError(message)
-    described = [_invent(i) for i in range(segments)] if isinstance(segments, int) else segments
-    complete = [_complete(i, segment, rows) for i, segment in enumerate(described)]
+        raise ValueError("segments and rows must not be negative")
+    given = [_make_up(i) for i in range(segments)] if isinstance(segments, int) else segments
+    complete = [_complete(i, segment, rows) for i, segment in enumerate(given)]
     if len({segment.segment_id for segment in complete}) < len(complete):
-        message = "two segments have the same segment_id"
-        raise ValueError(message)
+        raise ValueError("two segments have the same segment_id")
     return complete
 
 
@@ -105,7 +93,7 @@ def _complete(position: int, segment: EmulatedSegment, rows: int) -> EmulatedSeg
     return dataclasses.replace(segment, segment_id=segment_id, rows=size)
 
 
-def _invent(position: int) -> EmulatedSegment:
+def _make_up(position: int) -> EmulatedSegment:
     if position == 0:
         text = "Users who registered in the last 7 days"
         return EmulatedSegment(name=_TITLES[0], category="Acquisition", description=text)
@@ -125,12 +113,7 @@ def _invent(position: int) -> EmulatedSegment:
 
 @functools.lru_cache(maxsize=32)
 def csv_of(segment_id: str, rows: int) -> bytes:
-    """
-    Return the file an export of the segment produces.
-
-    :param segment_id: The segment.
-    :param rows: Lines after the header.
-    """
+    """Return the file an export of the segment produces."""
     chance = random.Random(segment_id)
     first = chance.randrange(90_000_000)
     users = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three calls over HTTP."""
+"""The service over HTTP: its three calls, and control of the emulator for other processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import dataclasses
 import hmac
 import json
 import re
+from collections import Counter
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,95 +16,75 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from airflow_provider_segments.emulator._exports import EXTRA_FIELDS
+from airflow_provider_segments.emulator._faults import fault_from
+from airflow_provider_segments.emulator._segments import timestamp
 from airflow_provider_segments.emulator._service import Service
 
 if TYPE_CHECKING:
-    from airflow_provider_segments.emulator._exports import Export, RequestRecord
+    from collections.abc import Mapping
+
+    from airflow_provider_segments.emulator._exports import Export, RequestRecord, Submission
 
 
 @dataclasses.dataclass(slots=True)
-class Visit:
-    """
-    A request on its way to a handler.
-
-    :param record: Its record.
-    :param extra_fields: Whether the answer has fields nobody knows.
-    """
+class CurrentRequest:
+    """The request that is being handled: its record, and whether its answer has undocumented fields."""
 
     record: RequestRecord
     extra_fields: bool
 
 
 SERVICE = web.AppKey("service", Service)
-AUTHORIZATION = web.AppKey("authorization", bytes)
+CREDENTIALS = web.AppKey("credentials", bytes)
 # A request's own storage takes keys of another kind in each generation of aiohttp; this works in all.
-VISIT: ContextVar[Visit] = ContextVar("visit")
+CURRENT: ContextVar[CurrentRequest] = ContextVar("current_request")
 BASE = "/service/v1/segments"
+CONTROL = "/_emulator"
 REDIRECTED = "/redirected"
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="emulator"'}
 # The format becomes part of a file name.
 _FORMAT = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 
-def reply(data: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """
-    Answer in JSON.
-
-    :param data: What to say.
-    :param status: HTTP status.
-    :param headers: Further headers.
-    """
-    body = json.dumps(data).encode()
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
-
-
-def problem(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    """
-    Answer with an error.
-
-    :param status: HTTP status.
-    :param message: What is wrong.
-    :param headers: Further headers.
-    """
-    return reply({"error": message, "status": status}, status, headers)
-
-
-def basic(login: str, password: str) -> bytes:
-    """
-    Return what a Basic authentication header holds after the scheme.
-
-    :param login: User name.
-    :param password: Password.
-    """
-    return base64.b64encode(f"{login}:{password}".encode())
-
-
-def is_authorized(request: web.Request) -> bool:
-    """
-    Tell whether the request has the right credentials.
-
-    :param request: The request.
-    """
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    expected = request.app[AUTHORIZATION]
-    return scheme.lower() == "basic" and hmac.compare_digest(given.strip().encode(), expected)
-
-
-def add_calls(app: web.Application) -> None:
-    """
-    Add the service's calls.
-
-    :param app: The application.
-    """
+def add_routes(app: web.Application) -> None:
+    """Add the calls, whose names are those of the requests' records, and the control paths."""
     router = app.router
     router.add_get(f"{BASE}/list", _list, name="list", allow_head=False)
     router.add_post(f"{BASE}/export/", _export, name="export")
     router.add_get(f"{BASE}/export/{{export_id}}", _status, name="status", allow_head=False)
     router.add_route("*", f"{REDIRECTED}{{tail:.*}}", _redirected, name="redirected")
+    router.add_get(f"{CONTROL}/state", _state)
+    router.add_post(f"{CONTROL}/faults", _inject)
+    router.add_delete(f"{CONTROL}/faults", _clear)
+    router.add_post(f"{CONTROL}/refresh", _refresh)
+
+
+def reply(data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Answer in JSON."""
+    body = json.dumps(data).encode()
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Answer with an error."""
+    return reply({"error": message, "status": status}, status, headers)
+
+
+def basic(login: str, password: str) -> bytes:
+    """Return what a Basic authentication header holds after the scheme."""
+    return base64.b64encode(f"{login}:{password}".encode())
+
+
+def is_authorized(request: web.Request) -> bool:
+    """Return whether the request has the right credentials."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    expected = request.app[CREDENTIALS]
+    return scheme.lower() == "basic" and hmac.compare_digest(given.strip().encode(), expected)
 
 
 async def _list(request: web.Request) -> web.Response:
-    extra = EXTRA_FIELDS if VISIT.get().extra_fields else {}
-    return reply([segment.as_json() | extra for segment in list(request.app[SERVICE].segments.values())])
+    segments = list(request.app[SERVICE].segments.values())
+    return reply([segment.as_json() | _extra_fields() for segment in segments])
 
 
 async def _export(request: web.Request) -> web.Response:
@@ -113,13 +94,12 @@ async def _export(request: web.Request) -> web.Response:
         return problem(400, "The body is not JSON")
     if reason := _why_bad(body):
         return problem(400, reason)
-    service = request.app[SERVICE]
+    service, current = request.app[SERVICE], CURRENT.get()
     segment = service.segments.get(body["segmentId"])
     if segment is None:
         return problem(404, "Segment not found")
-    visit = VISIT.get()
-    export = service.submit(segment, body["outputFormat"], extra_fields=visit.extra_fields)
-    visit.record.export_id = export.export_id
+    export = service.submit(segment, body["outputFormat"], extra_fields=current.extra_fields)
+    current.record.export_id = export.export_id
     return _shown(export)
 
 
@@ -135,7 +115,7 @@ def _why_bad(body: Any) -> str | None:
 
 
 async def _status(request: web.Request) -> web.Response:
-    export = await request.app[SERVICE].look_up(request.match_info["export_id"])
+    export = await request.app[SERVICE].get(request.match_info["export_id"])
     if export is None:
         return problem(404, "Export not found")
     if export.problem is not None:
@@ -145,8 +125,52 @@ async def _status(request: web.Request) -> web.Response:
 
 
 def _shown(export: Export) -> web.Response:
-    return reply(export.as_json() | (EXTRA_FIELDS if VISIT.get().extra_fields else {}))
+    return reply(export.as_json() | _extra_fields())
+
+
+def _extra_fields() -> dict[str, object]:
+    return EXTRA_FIELDS if CURRENT.get().extra_fields else {}
 
 
 async def _redirected(_: web.Request) -> web.Response:
     return reply({"redirected": True})
+
+
+async def _state(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    return reply(
+        {
+            "submissions": [_submission(submission) for submission in service.submissions],
+            "requests": Counter(record.route for record in service.requests),
+            "connections": service.count_connections(),
+            "exports": Counter(export.status for export in service.exports.values()),
+        }
+    )
+
+
+def _submission(submission: Submission) -> dict[str, object]:
+    return dataclasses.asdict(submission) | {"wall": timestamp(submission.wall)}
+
+
+async def _inject(request: web.Request) -> web.Response:
+    try:
+        fields = json.loads(await request.read())
+        fault = fault_from(fields if isinstance(fields, dict) else {})
+    except ValueError as error:
+        return problem(400, str(error))
+    request.app[SERVICE].faults.add(fault)
+    return reply(dataclasses.asdict(fault), 201)
+
+
+async def _clear(request: web.Request) -> web.Response:
+    request.app[SERVICE].faults.clear()
+    return reply({})
+
+
+async def _refresh(request: web.Request) -> web.Response:
+    """Refresh the segment named by ``?segment_id=``, else all Dynamic ones."""
+    try:
+        request.app[SERVICE].refresh(request.query.get("segment_id"))
+    except KeyError:
+        return problem(404, "Segment not found")
+    return reply({})

@@ -18,12 +18,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_segments.emulator._exports import Export, RequestRecord, Submission
-from airflow_provider_segments.emulator._faults import FaultBook, FaultKind
+from airflow_provider_segments.emulator._faults import ArmedFaults, FaultKind
 from airflow_provider_segments.emulator._segments import EmulatedSegment, csv_of
-from airflow_provider_segments.emulator._storage import WRITERS, Storage, StorageError
+from airflow_provider_segments.emulator._storage import WRITERS, NoStorage, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
 _EXPIRED_AFTER = timedelta(hours=49)
@@ -31,14 +31,7 @@ _EXPIRED_AFTER = timedelta(hours=49)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """
-    How the emulated service behaves.
-
-    :param prefix: Folder of the files in the bucket.
-    :param export_seconds: Time an export takes.
-    :param presigned: Name files by presigned URLs.
-    :param refresh_seconds: Time between two refreshes of all Dynamic segments; None for never.
-    """
+    """How the emulated service behaves; the meaning of each stands at `Emulator`."""
 
     prefix: str
     export_seconds: float
@@ -46,30 +39,27 @@ class Settings:
     refresh_seconds: float | None
 
     def __post_init__(self) -> None:
-        """Refuse times that make no sense."""
         if self.export_seconds < 0 or (self.refresh_seconds is not None and self.refresh_seconds <= 0):
-            message = "export_seconds must not be negative, refresh_seconds must be above 0"
-            raise ValueError(message)
+            raise ValueError("export_seconds must not be negative, refresh_seconds must be above 0")
 
 
 class Service:
-    """
-    The emulated project: its segments, its exports and what has been asked of it.
-
-    :param settings: How it behaves.
-    :param segments: What it has.
-    :param storage: Where its files go.
-    :param faults: What goes wrong.
-    """
+    """The emulated project: its segments, its exports and what has been asked of it."""
 
     def __init__(
-        self, *, settings: Settings, segments: Sequence[EmulatedSegment], storage: Storage, faults: FaultBook
+        self,
+        settings: Settings,
+        segments: Sequence[EmulatedSegment],
+        storage: NoStorage,
+        faults: ArmedFaults,
+        count_connections: Callable[[], int],
     ) -> None:
         self.segments = {segment.segment_id: segment for segment in segments}
         self.exports: dict[str, Export] = {}
         self.submissions: list[Submission] = []
         self.requests: list[RequestRecord] = []
         self.faults = faults
+        self.count_connections = count_connections
         self.silent = False
         self._settings = settings
         self._storage = storage
@@ -88,13 +78,7 @@ class Service:
         self._writers.shutdown(cancel_futures=True)
 
     def submit(self, segment: EmulatedSegment, output_format: str, *, extra_fields: bool) -> Export:
-        """
-        Start an export; call it on the event loop.
-
-        :param segment: What to export.
-        :param output_format: Ending of the file's name.
-        :param extra_fields: Whether answers about it have fields nobody knows.
-        """
+        """Start an export; call it on the event loop."""
         kinds = self.faults.for_submission()
         export = Export(
             export_id=str(uuid.uuid4()),
@@ -105,18 +89,14 @@ class Service:
             status="QUEUED" if FaultKind.UNKNOWN_STATUS in kinds else "PENDING",
         )
         self.exports[export.export_id] = export
-        self.submissions.append(Submission.of(export))
+        self.submissions.append(export.submission())
         if FaultKind.NEVER not in kinds:
             loop = asyncio.get_running_loop()
             loop.call_later(self._settings.export_seconds, self._finish, export)
         return export
 
-    async def look_up(self, export_id: str) -> Export | None:
-        """
-        Return an export; if exports take no time, wait until its file is written.
-
-        :param export_id: The export.
-        """
+    async def get(self, export_id: str) -> Export | None:
+        """Return an export; if exports take no time, wait until its file is written."""
         export = self.exports.get(export_id)
         if export is not None and export.ended is None and self._is_instant(export):
             # A client that leaves must not take the half-written export with it.
@@ -124,16 +104,11 @@ class Service:
         return export
 
     async def end(self, export_id: str) -> None:
-        """
-        End a running export now; call it on the event loop.
-
-        :param export_id: The export.
-        :raises KeyError: If there is no such export.
-        """
+        """End a running export now."""
         await self._finish(self.exports[export_id])
 
     def _is_instant(self, export: Export) -> bool:
-        # Else a look never waits: many files due at once would hold up the answers.
+        # Else a poll never waits: many files due at once would hold up the answers.
         return self._settings.export_seconds == 0 and FaultKind.NEVER not in export.kinds
 
     def _finish(self, export: Export) -> asyncio.Task[None]:
@@ -144,15 +119,18 @@ class Service:
         return task
 
     async def _write(self, export: Export) -> None:
-        filename, failed = None, FaultKind.FAILED in export.kinds
-        if not failed:
-            loop = asyncio.get_running_loop()
-            try:
-                filename = await loop.run_in_executor(self._writers, self._publish, export)
-            except StorageError as error:
-                export.problem, failed = str(error), True
-                log.error("Export %s ends FAILED: %s", export.export_id, error)
-        export.end("FAILED" if failed else "COMPLETE", filename)
+        if FaultKind.FAILED in export.kinds:
+            export.end("FAILED")
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            filename = await loop.run_in_executor(self._writers, self._publish, export)
+        except StorageError as error:
+            log.error("Export %s ends FAILED: %s", export.export_id, error)
+            export.problem = str(error)
+            export.end("FAILED")
+        else:
+            export.end("COMPLETE", filename)
 
     def _publish(self, export: Export) -> str | None:
         key = self._key(export)
@@ -168,27 +146,15 @@ class Service:
         return f"{folder}/{name}" if folder else name
 
     def expire(self, export_id: str) -> None:
-        """
-        Let more than 48 hours pass for a complete export: its file goes, its end moves back.
-
-        :param export_id: The export.
-        :raises KeyError: If there is no such export.
-        :raises ValueError: If it is not complete.
-        """
+        """Let more than 48 hours pass for a complete export: its file goes, its end moves back."""
         export = self.exports[export_id]
         if export.status != "COMPLETE":
-            message = f"only a complete export can expire: {export_id} is {export.status}"
-            raise ValueError(message)
+            raise ValueError(f"only a complete export can expire: {export_id} is {export.status}")
         self._storage.delete(self._key(export))
         export.move_end(datetime.now(UTC) - _EXPIRED_AFTER)
 
     def refresh(self, segment_id: str | None = None) -> None:
-        """
-        Advance ``lastRun`` of one segment, or of all Dynamic ones.
-
-        :param segment_id: The segment; a Static one can be refreshed only by naming it.
-        :raises KeyError: If there is no such segment.
-        """
+        """Advance ``lastRun`` of one segment, or of all Dynamic ones."""
         with self._lock:
             chosen = (
                 [s for s in self.segments.values() if s.type == "Dynamic"]

@@ -15,43 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEST = """
-pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
-
-
-def test_file(user_segments, user_segments_s3):
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
-
-    hook = UserSegmentsHook()
-    export = hook.request_export(hook.list_segments()[0].segment_id)
-    file = hook.wait_for_export(export.export_id).file
-    assert S3Hook("aws_default").check_for_key(file.s3_key, file.s3_bucket)
-"""
-
-
-def run_pytest(folder: Path, test: str, *options: str, **environment: str) -> str:
-    """Run a test file of somebody else's; return what pytest printed."""
-    (folder / "test_mine.py").write_text(test)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "test_mine.py"],
-        env=os.environ | {"AIRFLOW_HOME": str(folder / "home")} | environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_proxy_and_profile_of_the_developer(tmp_path: Path) -> None:
-    """Neither a proxy nor an AWS profile gets between the fixtures and their servers."""
-    nowhere = "http://127.0.0.1:1"
-    output = run_pytest(tmp_path, TEST, AWS_PROFILE="work", HTTP_PROXY=nowhere, http_proxy=nowhere)
-    assert "1 passed" in output
-
-
 WITH_MOCKS = """
 import boto3
 import pytest
@@ -84,6 +47,13 @@ def export_and_check(s3):
     s3.head_object(Bucket=file.s3_bucket, Key=file.s3_key)
 
 
+def test_connection(user_segments_s3, user_segments):
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    user_segments_s3.create_bucket(Bucket="other")
+    assert S3Hook("aws_default").check_for_bucket("other")
+
+
 def test_mock_inside(user_segments_s3, user_segments):
     with mock_aws():
         boto3.client("secretsmanager", region_name="us-east-1").create_secret(Name="x", SecretString="y")
@@ -113,10 +83,21 @@ def test_after_a_mock(user_segments_s3, user_segments):
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
-def test_mock_aws_of_the_user(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """A `mock_aws` of any scope and the local S3 leave each other alone."""
-    assert "6 passed" in run_pytest(tmp_path, WITH_MOCKS, *options)
+def test_fixtures_in_a_project_with_mock_aws_a_proxy_and_a_profile(tmp_path: Path) -> None:
+    """A `mock_aws` of any scope and the local S3 leave each other alone, on a developer's machine too."""
+    (tmp_path / "test_mine.py").write_text(WITH_MOCKS)
+    nowhere = "http://127.0.0.1:1"
+    others = {"AWS_PROFILE": "work", "HTTP_PROXY": nowhere, "http_proxy": nowhere}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
+        env=os.environ | {"AIRFLOW_HOME": str(tmp_path / "home")} | others,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout
 
 
 HOLD = """

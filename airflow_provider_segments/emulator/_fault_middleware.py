@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of a request through the faults that are set, and its record."""
+"""Records each request and applies the faults that are set: instead of its handler, or to its answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from aiohttp import web
 from airflow_provider_segments.emulator._exports import RequestRecord
 from airflow_provider_segments.emulator._faults import Fault, FaultKind
 from airflow_provider_segments.emulator._server import (
+    CHALLENGE,
+    CONTROL,
+    CURRENT,
     REDIRECTED,
     SERVICE,
-    VISIT,
-    Visit,
+    CurrentRequest,
     is_authorized,
     problem,
 )
@@ -40,24 +42,19 @@ _REFUSALS = {
     FaultKind.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     FaultKind.GATEWAY_TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
 }
-_CHALLENGE = {"WWW-Authenticate": 'Basic realm="emulator"'}
 _CUTS = (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER)
+_COMBINED = (FaultKind.LATENCY, FaultKind.EXTRA_FIELDS)  # with one of the other kinds
 _NO_FAULT = Fault(FaultKind.LATENCY)
 
 
 @web.middleware
-async def strikes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """
-    Record a request, carry it out or not, and answer or not, as the faults will have it.
-
-    :param request: The request.
-    :param handler: What carries it out.
-    """
-    if request.path.startswith("/_emulator/"):
+async def fault_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Record a request and answer it as the faults have it."""
+    if request.path.startswith(f"{CONTROL}/"):
         return await handler(request)
     record = _record(request)
     try:
-        return await _pass(request, handler, record)
+        return await _answer(request, handler, record)
     finally:
         if request.app[LOG_REQUESTS]:
             log.info("%s %s: %s", record.method, record.path, record.status or "no answer")
@@ -75,26 +72,25 @@ def _record(request: web.Request) -> RequestRecord:
     return record
 
 
-async def _pass(request: web.Request, handler: Handler, record: RequestRecord) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, record: RequestRecord) -> web.StreamResponse:
     service = request.app[SERVICE]
     if service.silent:
         await asyncio.Future()
     faults = service.faults.for_request(record.route) if record.route in _CALLS else []
-    kinds = {fault.kind for fault in faults}
-    VISIT.set(Visit(record, FaultKind.EXTRA_FIELDS in kinds))
-    plain = (FaultKind.LATENCY, FaultKind.EXTRA_FIELDS)
-    fault = next((fault for fault in faults if fault.kind not in plain), _NO_FAULT)
+    extra_fields = any(fault.kind is FaultKind.EXTRA_FIELDS for fault in faults)
+    CURRENT.set(CurrentRequest(record, extra_fields))
+    fault = next((fault for fault in faults if fault.kind not in _COMBINED), _NO_FAULT)
 
-    response = _instead(request, fault) or await _carry_out(request, handler)
+    response = _instead(request, fault) or await _handle(request, handler)
     if delay := sum(fault.seconds for fault in faults):
         await asyncio.sleep(delay)
-    return await _deliver(request, response, fault, record)
+    return await _send(request, response, fault, record)
 
 
 def _instead(request: web.Request, fault: Fault) -> web.Response | None:
-    """Return what is answered in place of carrying the request out; None if it is carried out."""
+    """Return what is answered in place of the handler's answer; None if the handler is to run."""
     if status := _REFUSALS.get(fault.kind):
-        headers = dict(_CHALLENGE) if status is HTTPStatus.UNAUTHORIZED else {}
+        headers = dict(CHALLENGE) if status is HTTPStatus.UNAUTHORIZED else {}
         if fault.retry_after is not None:
             headers["Retry-After"] = fault.retry_after
         return problem(status, status.phrase, headers)
@@ -107,9 +103,9 @@ def _instead(request: web.Request, fault: Fault) -> web.Response | None:
     return None
 
 
-async def _carry_out(request: web.Request, handler: Handler) -> web.Response:
+async def _handle(request: web.Request, handler: Handler) -> web.Response:
     if request.match_info.route.name in _CALLS and not is_authorized(request):
-        return problem(HTTPStatus.UNAUTHORIZED, "Invalid API key or access token", _CHALLENGE)
+        return problem(HTTPStatus.UNAUTHORIZED, "Invalid API key or access token", CHALLENGE)
     try:
         response = await handler(request)
     except web.HTTPException as error:
@@ -119,7 +115,7 @@ async def _carry_out(request: web.Request, handler: Handler) -> web.Response:
     return response
 
 
-async def _deliver(
+async def _send(
     request: web.Request, response: web.Response, fault: Fault, record: RequestRecord
 ) -> web.StreamResponse:
     if fault.kind is FaultKind.SILENCE and not fault.seconds:
@@ -129,10 +125,10 @@ async def _deliver(
             request.transport.abort()
         return response
     record.status = response.status
-    return await _halve(request, response) if fault.kind is FaultKind.HALF_BODY else response
+    return await _send_half(request, response) if fault.kind is FaultKind.HALF_BODY else response
 
 
-async def _halve(request: web.Request, whole: web.Response) -> web.StreamResponse:
+async def _send_half(request: web.Request, whole: web.Response) -> web.StreamResponse:
     body = whole.body if isinstance(whole.body, bytes) else b""
     half = web.StreamResponse(status=whole.status, headers=whole.headers)
     half.content_length = len(body)
