@@ -111,7 +111,7 @@ def constraints(session: nox.Session) -> None:
     """Pin the newest versions that go with each Airflow, for all Pythons at once, and the lowest ones."""
     for airflow in PYTHONS:
         compile_pins(session, airflow, f"apache-airflow=={airflow}.*", "--upgrade")
-    compile_pins(session, "lowest", "", "--resolution", "lowest-direct")
+    compile_pins(session, "lowest", "apache-airflow==2.11.0", "--resolution", "lowest-direct")
 
 
 def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) -> None:
