@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from rich.cells import cell_len
 from airflow_provider_segments.api.models import SegmentExport, UserSegment
 from airflow_provider_segments.api.text import printable
 from airflow_provider_segments.cli._results import show_export, show_segments
-from airflow_provider_segments.cli._terminal import Terminal
+from airflow_provider_segments.cli._terminal import RawFile, Terminal
 
 # Spaces, joiners, marks, emoji sequences, flags of tags, private use, and what Unicode has not assigned yet.
 SHOWN = [
@@ -114,3 +115,12 @@ def test_export_is_a_list_of_properties(output: str) -> None:
     assert "Prospects\u00a0EU (s-1)" in out.getvalue()
     assert "1 minute ago" in out.getvalue()
     assert "Ended" not in out.getvalue()
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml", "plain", "csv"])
+def test_full_stdout_is_an_error_at_once(output: str) -> None:
+    """No style leaves it to the end of the interpreter."""
+    with RawFile(Path("/dev/full"), "w", "stdout") as full:
+        stream = io.TextIOWrapper(full, write_through=True)  # type: ignore[type-var]
+        with pytest.raises(OSError, match="stdout can't be written: No space left on device"):
+            show_export(Terminal(stream), export(), output)

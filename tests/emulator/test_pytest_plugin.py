@@ -27,7 +27,8 @@ pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
 
 @pytest.fixture(scope="session")
 def session_bucket():
-    with mock_aws():
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE")
         mine = boto3.client("s3", region_name="us-east-1")
         mine.create_bucket(Bucket="mine")
         mine.put_object(Bucket="mine", Key="seed", Body=b"1")
