@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from airflow_provider_segments.emulator import Emulator
 
 BUCKET = "my-bucket"
+# Up to Airflow 3.2, `dags test` and `dag.test()` do not wait until their API server in the same process is ready.
+WAIT_FOR_THE_API_SERVER = """
+import asyncio
+
+submit = asyncio.run_coroutine_threadsafe
+
+
+def submit_and_wait(coroutine, loop):
+    future = submit(coroutine, loop)
+    if coroutine.__name__ == "start_lifespan":
+        future.result()
+    return future
+
+
+asyncio.run_coroutine_threadsafe = submit_and_wait
+"""
+_COMMAND = f"{WAIT_FOR_THE_API_SERVER}\nfrom airflow.__main__ import main\n\nmain()\n"
 
 
 def users_bucket(s3_url: str) -> Any:
@@ -55,7 +72,7 @@ def run(dag_id: str, environment: dict[str, str]) -> str:
 
 def _airflow(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "airflow", *arguments],
+        [sys.executable, "-W", "ignore", "-c", _COMMAND, *arguments],
         env=environment,
         capture_output=True,
         text=True,

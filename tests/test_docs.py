@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
-from tests import retry_table
+from tests import dag_runs, retry_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
@@ -57,6 +57,7 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
     """Every Python block runs as it stands, one with a test in pytest, beside the example DAGs."""
     shown, has_test = tmp_path / "test_shown.py", "\ndef test_" in code
     shown.write_text(code)
+    (tmp_path / "conftest.py").write_text(dag_runs.WAIT_FOR_THE_API_SERVER)
     done = subprocess.run(
         [
             sys.executable,

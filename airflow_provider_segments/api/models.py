@@ -97,6 +97,10 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
+def _not_blank(value: str | None) -> str | None:
+    return value if value and value.strip() else None
+
+
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -147,14 +151,7 @@ class UserSegment(_Answer):
 
 
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
-    """
-    Return the one segment with an id or with exactly a name.
-
-    :param segments: all of the project.
-    :param segment_id: the id, or None.
-    :param name: the name, to the letter, if there is no id.
-    :raises SegmentLookupError: there is none, or there are several.
-    """
+    """Return the one segment with an id or, if there is none, with exactly a name, or raise SegmentLookupError."""
     if segment_id is not None:
         found = [segment for segment in segments if segment.segment_id == segment_id]
         asked, known = f"the id {quoted(segment_id)}", [segment.segment_id for segment in segments]
@@ -201,7 +198,9 @@ class SegmentExport(_Answer):
     project_id: _OptionalText = Field(None, alias="projectId")
     start_time: _OptionalTime = Field(None, alias="startTime")
     end_time: _OptionalTime = Field(None, alias="endTime")
-    filename: Annotated[str | None, WrapValidator(_or_none)] = Field(None, repr=False)
+    filename: Annotated[str | None, AfterValidator(_not_blank), WrapValidator(_or_none)] = Field(
+        None, repr=False
+    )
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""

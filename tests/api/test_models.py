@@ -145,6 +145,7 @@ def test_bodies_that_are_none(body: bytes) -> None:
         ({"endTime": 1e300}, "end_time", None),
         ({"projectId": 5}, "project_id", "5"),
         ({"filename": {"url": 1}}, "filename", None),
+        ({"filename": " "}, "filename", None),
         ({"exportId": 17}, "export_id", "17"),
     ],
 )

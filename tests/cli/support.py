@@ -64,17 +64,22 @@ def run_in_shell(
 
 
 def start(*arguments: str, program: tuple[str, ...] = OURS, **options: Any) -> subprocess.Popen[str]:
-    """Start a command that a Ctrl-C reaches, even if the tests themselves were started without."""
+    """Start a command that signals reach, even if the tests themselves were started in the background or by nohup."""
     return subprocess.Popen(
         [sys.executable, *program, *arguments],
         text=True,
         **{
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            "preexec_fn": _reset_signals,
         }
         | options,
     )
+
+
+def _reset_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def requested(service: Emulator, *faults: FaultKind) -> str:

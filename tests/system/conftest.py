@@ -104,7 +104,7 @@ def running_system(
             yield System(airflow, service, s3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # ends with its tests, for an idle Airflow takes CPU
 def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
     """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
     with running_system(tmp_path_factory.mktemp("system"), s3_url) as running:
