@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from airflow_provider_segments.api.text import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -42,5 +44,7 @@ def _asset_of(result: Mapping[str, Any], alias: str, log: Any) -> Asset | None:
     try:
         return Asset(asset_uri(result["s3_bucket"], result["s3_key"]))
     except Exception as error:  # noqa: BLE001 - whatever a provider's check of URIs raises, the file is there
-        log.warning("The alias %r gets no asset: Airflow refuses %s: %s", alias, result["s3_uri"], error)
+        log.warning(
+            "The alias %r gets no asset: Airflow refuses %s: %s", alias, quoted(result["s3_uri"]), error
+        )
         return None

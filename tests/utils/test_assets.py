@@ -87,7 +87,7 @@ def test_outlets_get_their_events(connect: Callable[..., None], prefix: str) -> 
 
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("n" * 4000, "Airflow refuses s3://b/nnn"), ("\ud800", "Airflow refuses"), (None, "is not on S3")],
+    [("n" * 4000, "Airflow refuses 's3://b/nnn"), ("\ud800", "Airflow refuses"), (None, "is not on S3")],
 )
 def test_no_asset_can_be_made(key: str | None, words: str, caplog: pytest.LogCaptureFixture) -> None:
     """A warning, and success all the same: the file is there."""
