@@ -98,8 +98,10 @@ class Terminal:
 
     def progress(self, *columns: ProgressColumn) -> Progress:
         """Return rich's display, which shows only where stderr is a terminal."""
-        console, text = self._messages, TextColumn("{task.description}", markup=False)
-        return Progress(text, *columns, console=console, transient=True, disable=not console.is_terminal)
+        # Not by `disable`: before rich 14 it still prints an empty line.
+        console = self._messages if self._messages.is_interactive else Console(quiet=True)
+        text = TextColumn("{task.description}", markup=False)
+        return Progress(text, *columns, console=console, transient=True)
 
 
 class _Handler(logging.Handler):
