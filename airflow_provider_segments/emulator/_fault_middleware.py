@@ -81,7 +81,9 @@ async def _answer(request: web.Request, handler: Handler, record: RequestRecord)
     CURRENT.set(CurrentRequest(record, extra_fields))
     fault = next((fault for fault in faults if fault.kind not in _COMBINED), _NO_FAULT)
 
-    response = _instead(request, fault) or await _handle(request, handler)
+    response = _instead(request, fault)
+    if response is None:  # one without a body is false on aiohttp 3.11
+        response = await _handle(request, handler)
     if delay := sum(fault.seconds for fault in faults):
         await asyncio.sleep(delay)
     return await _send(request, response, fault, record)
