@@ -76,7 +76,7 @@ def install(session: nox.Session, airflow: str, *arguments: str) -> None:
 @nox.parametrize("airflow", ["3.3", "2.11"], ids=["3.3", "2.11"])
 def work(session: nox.Session, airflow: str) -> None:
     """Run the command after `--` with an Airflow, in the Python that runs nox."""
-    install(session, airflow, *(["--group", "docs"] if airflow == "3.3" else []))
+    install(session, airflow, *(["--group", "docs", "--group", "layers"] if airflow == "3.3" else []))
     try:
         check_space()
     except OSError as error:
@@ -133,7 +133,7 @@ def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) ->
         "--output-file",
         CONSTRAINTS / f"airflow-{name}.txt",
     ]
-    groups = ["--group", "dev", *(["--group", "docs"] if name == "3.3" else [])]
+    groups = ["--group", "dev", *(["--group", "docs", "--group", "layers"] if name == "3.3" else [])]
     session.run(UV, "pip", "compile", "--quiet", source, *groups, *layout, *output, *options, external=True)
 
 
