@@ -29,7 +29,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(_?pytest|airflow|boto3|collections|datetime|ssl|typing)\..*|AirflowOptional\w+|T|timedelta|TriggerEvent",
+        r"(airflow_provider_segments\.operators\.(base|waiting)|_?pytest|airflow|boto3|collections|datetime|ssl|typing)\..*"
+        r"|AirflowOptional\w+|T|timedelta|TriggerEvent",
     ),
 ]
 

@@ -23,7 +23,7 @@ What can go wrong, each with what to do about it.
         ObjectExistsError       the destination exists
 
 Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later try can
-succeed is the attribute `permanent`; never read it from the text.
+succeed is the attribute ``permanent``; never read it from the text.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class NoAnswerError(CallError):
 
 
 class RefusedError(CallError):
-    """The service answered with another status than 2xx, which is the attribute `status`."""
+    """The service answered with another status than 2xx, which is the attribute ``status``."""
 
     @property
     def permanent(self) -> bool:  # type: ignore[override]
