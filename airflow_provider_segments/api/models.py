@@ -208,11 +208,7 @@ class SegmentExport(_Answer):
             object.__setattr__(self, "project_id", self.segment.project_id)
 
     def of(self, segment_id: str) -> SegmentExport:
-        """
-        Return the export with its segment, if the service left it out.
-
-        :param segment_id: what it was asked for.
-        """
+        """Return the export with the segment it was requested for, if the service left it out."""
         if self.segment.segment_id:
             return self
         return self.model_copy(update={"segment": UserSegment(segment_id=segment_id)})
