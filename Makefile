@@ -10,7 +10,7 @@ NOX := $(TOOLS)/bin/python -m nox
 AIRFLOW3 := @$(NOX) --session 'work(3.3)' --
 AIRFLOW2 := @$(NOX) --session 'work(2.11)' --
 # Most of the tests that start an Airflow wait; two processes share the files. -n 0 for one, as --pdb wants.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST := python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-append --cov-report=)
 PYTEST_ARGS ?=
 ROW ?=

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from tests.support import FakeClock, OnAiohttp, OnRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from airflow_provider_segments.emulator import Emulator
     from tests.support import Client
@@ -74,10 +77,25 @@ def s3_url(user_segments_s3_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def database() -> None:
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty metadata database to copy, made once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "new-database"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "ready").exists():
+            command = [sys.executable, "-W", "ignore", "-m", "airflow", "db", "migrate"]
+            environment = os.environ | {"AIRFLOW_HOME": str(home)}
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            (home / "ready").touch()
+    return home / "airflow.db"
+
+
+@pytest.fixture(scope="session")
+def database(new_database: Path) -> None:
     """Airflow's metadata database, in the tests' own home."""
-    command = [sys.executable, "-W", "ignore", "-m", "airflow", "db", "migrate"]
-    subprocess.run(command, check=True, capture_output=True)
+    shutil.copy(new_database, os.environ["AIRFLOW_HOME"])
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
+from tests import forked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,6 @@ def submit_and_wait(coroutine, loop):
 
 asyncio.run_coroutine_threadsafe = submit_and_wait
 """
-_COMMAND = f"{WAIT_FOR_THE_API_SERVER}\nfrom airflow.__main__ import main\n\nmain()\n"
 
 
 def users_bucket(s3_url: str) -> Any:
@@ -71,12 +70,19 @@ def run(dag_id: str, environment: dict[str, str]) -> str:
 
 
 def _airflow(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _COMMAND, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = {name: value for name, value in environment.items() if name.startswith("AIRFLOW__")}
+    done = _interpreter(tuple(settings.items())).run(__file__, *arguments, env=environment)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-6000:]
     return done.stdout + done.stderr
+
+
+@cache
+def _interpreter(settings: tuple[tuple[str, str], ...]) -> forked.Interpreter:
+    return forked.Interpreter(**dict(settings))
+
+
+if __name__ == "__main__":
+    from airflow.__main__ import main
+
+    exec(WAIT_FOR_THE_API_SERVER)
+    main()

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from textwrap import dedent
@@ -16,10 +15,11 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
-from tests import dag_runs, retry_table
+from tests import dag_runs, forked, retry_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
+LOADED = forked.Interpreter(AIRFLOW__CORE__DAGS_FOLDER=EXAMPLES, PYTHONPATH=EXAMPLES)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Its blocks make one DAG, which tests/handoff runs.
 ONE_DAG = {"handoff.md"}
@@ -58,19 +58,8 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
     shown, has_test = tmp_path / "test_shown.py", "\ndef test_" in code
     shown.write_text(code)
     (tmp_path / "conftest.py").write_text(dag_runs.WAIT_FOR_THE_API_SERVER)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            *(["-m", "pytest", "-p", "no:cacheprovider"] if has_test else []),
-            shown,
-        ],
-        env=os.environ | {"AIRFLOW__CORE__DAGS_FOLDER": EXAMPLES, "PYTHONPATH": EXAMPLES},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = ["pytest", "-p", "no:cacheprovider", str(shown)] if has_test else [str(shown)]
+    done = LOADED.run(*program, env=os.environ | {"PYTHONPATH": EXAMPLES})
     assert done.returncode == 0, done.stdout + done.stderr
     assert not has_test or "1 passed" in done.stdout
 

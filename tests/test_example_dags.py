@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.emulator import Emulator
-from tests import dag_runs
+from tests import dag_runs, forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +25,9 @@ ELSEWHERE = {"example_segment_to_postgres", "example_segment_to_redshift"} | {
     "example_export_segment",
     "example_export_many_segments",
 }
+
+
+LOADED = forked.Interpreter()
 
 
 @pytest.fixture
@@ -47,8 +48,8 @@ def s3(s3_url: str) -> Any:
 def test_parses_without_a_connection(name: str) -> None:
     """No call is made, no Connection read; the file says what it needs."""
     path = EXAMPLES / f"{name}.py"
-    command = [sys.executable, "-W", "ignore", str(path)]
-    subprocess.run(command, env=dag_runs.environment(EXAMPLES), check=True, capture_output=True)
+    done = LOADED.run(path, env=dag_runs.environment(EXAMPLES))
+    assert done.returncode == 0, done.stderr
     assert "\nNeeds:\n" in path.read_text()
 
 

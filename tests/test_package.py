@@ -31,6 +31,7 @@ from airflow_provider_segments.operators.user_segments import (
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+from tests import forked
 
 PACKAGE = Path(airflow_provider_segments.__file__).parent
 HEAVY = ("requests", "aiohttp", "boto3", "botocore", "pydantic", "httpx")
@@ -97,14 +98,14 @@ def test_metadata_is_valid() -> None:
 
 def test_airflow_lists_the_provider() -> None:
     """`airflow providers get` shows it and the connection type is registered."""
-    command = [sys.executable, "-W", "ignore", "-m", "airflow", "providers"]
-    got = subprocess.run(
-        [*command, "get", "--full", "airflow-provider-segments", "--output", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "mParticle" in got.stdout
+    loaded = forked.Interpreter()
+
+    def providers(*arguments: str) -> str:
+        done = loaded.run("airflow", "providers", *arguments, "--output", "json")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "mParticle" in providers("get", "--full", "airflow-provider-segments")
     expected = {
         "hooks": ("mparticle_analytics", "mParticle Analytics", "UserSegmentsHook"),
         "links": ("airflow_provider_segments.links.user_segments.ExportedFileLink", "S3FileLink"),
@@ -113,11 +114,9 @@ def test_airflow_lists_the_provider() -> None:
     if AIRFLOW_V_3_2_PLUS or not AIRFLOW_V_3_0_PLUS:
         expected["behaviours"] = ("mparticle_analytics",)
     for list_, words in expected.items():
-        listed = subprocess.run(
-            [*command, list_, "--output", "json"], capture_output=True, text=True, check=True
-        )
+        listed = providers(list_)
         for word in words:
-            assert word in listed.stdout, list_
+            assert word in listed, list_
 
 
 def test_one_source_for_the_form() -> None:

@@ -7,6 +7,7 @@ import base64
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
 
 from airflow_provider_segments.emulator import Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+from tests import forked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,12 @@ BOTH = [
 ]
 
 
+# As `python -m` loads Airflow, and where there is no database.
+LOADED = forked.Interpreter(
+    AIRFLOW__LOGGING__LOGGING_LEVEL="CRITICAL", AIRFLOW_HOME=tempfile.mkdtemp(prefix="airflow-home-")
+)
+
+
 def check(stdout: str, stderr: str) -> None:
     """No secret and no traceback, wherever."""
     both = stdout + stderr
@@ -41,11 +49,19 @@ def check(stdout: str, stderr: str) -> None:
     assert not [word for word in unwanted if word in both], both
 
 
-def run(*arguments: str, program: tuple[str, ...] = OURS, cwd: Path | None = None, code: int = 0) -> Any:
+def run(
+    *arguments: str,
+    program: tuple[str, ...] = OURS,
+    cwd: Path | None = None,
+    code: int = 0,
+    in_new_interpreter: bool = False,
+) -> Any:
     """Run a command to its end."""
-    done = subprocess.run(
-        [sys.executable, *program, *arguments], capture_output=True, text=True, check=False, cwd=cwd
-    )
+    if program == OURS and not in_new_interpreter:
+        done = LOADED.run(OURS[1], *arguments, cwd=cwd)
+    else:
+        command = [sys.executable, *program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     check(done.stdout, done.stderr)
     assert len(done.stderr.splitlines()) <= 2 or code == 2 or program == AIRFLOW, done.stderr

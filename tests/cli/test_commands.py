@@ -150,7 +150,7 @@ def test_missing_connection_is_said_at_once(
 ) -> None:
     """Told at once, even where Airflow's database was never made."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    done = run("list", "--conn-id", "nowhere", program=program, code=1)
+    done = run("list", "--conn-id", "nowhere", program=program, code=1, in_new_interpreter=True)
     assert "'nowhere' does not exist" in done.stderr
     assert "AIRFLOW_CONN_NOWHERE" in done.stderr
 
@@ -168,7 +168,7 @@ def test_connection_in_the_database_is_found(user_segments: Emulator, program: t
     conn_id, connection = f"stored_{len(program)}", json.dumps(user_segments.airflow_connection())
     add = ["-m", "airflow", "connections", "add", conn_id, "--conn-json", connection]
     subprocess.run([sys.executable, *add], check=True, capture_output=True)
-    listed = run("list", "--conn-id", conn_id, "-o", "json", program=program)
+    listed = run("list", "--conn-id", conn_id, "-o", "json", program=program, in_new_interpreter=True)
     assert len(json.loads(listed.stdout)) == len(user_segments.segments)
 
 

@@ -17,10 +17,16 @@ from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
 from airflow_provider_segments.utils.log import log_complete
-from tests.support import context
+from tests.support import FakeClock, context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    monkeypatch.setattr(UserSegmentsHook, "clock", clock)
+
 
 NAMES = ["Recent Registrants", "2026", "[1, 2]", "{{ 1 / 0 }}", "'\"", "  a\n", "ä日本", "n" * 1000]
 

@@ -64,6 +64,7 @@ class System:
 def running_system(
     root: Path,
     s3_url: str,
+    database: Path | None = None,
     dags: Path = HERE / "dags",
     segments: int | list[EmulatedSegment] = 20,
     *,
@@ -76,6 +77,7 @@ def running_system(
 
     :param root: an empty folder.
     :param s3_url: a local S3.
+    :param database: an empty metadata database to copy; None makes one.
     :param dags: the folder of the other DAGs.
     :param segments: the emulator's.
     :param connected: whether Airflow has a Connection to the emulator.
@@ -84,6 +86,9 @@ def running_system(
     """
     shutil.copytree(HERE.parents[1] / "example_dags", root / "dags")
     shutil.copytree(dags, root / "dags", dirs_exist_ok=True)
+    if database:
+        (root / "home").mkdir()
+        shutil.copy(database, root / "home")
     keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
     s3 = boto3.client("s3", endpoint_url=s3_url, **keys)
     s3.create_bucket(Bucket=BUCKET)
@@ -105,7 +110,7 @@ def running_system(
 
 
 @pytest.fixture(scope="package")  # ends with its tests, for an idle Airflow takes CPU
-def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[System]:
+def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str, new_database: Path) -> Iterator[System]:
     """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
-    with running_system(tmp_path_factory.mktemp("system"), s3_url) as running:
+    with running_system(tmp_path_factory.mktemp("system"), s3_url, new_database) as running:
         yield running

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.system.conftest import System
 
 # Airflow 2 on SQLite runs one task at a time.
-FEW, TWENTY, FIFTY = (8, 20, 50) if AIRFLOW_3 else (2, 3, 4)
+FEW, TWENTY, FIFTY = (4, 20, 50) if AIRFLOW_3 else (2, 3, 4)
 
 
 class Run:
@@ -78,8 +78,8 @@ def kill_triggerer_and_scheduler(run: Run) -> None:
     system.airflow.start("scheduler")
 
 
-def storm(run: Run, seconds: float, retry_after: str | None = None) -> None:
-    """Answer 429 to every second request, for so long at least and until ten are refused."""
+def storm(run: Run, seconds: float, retry_after: str | None = None, refusals: int = 10) -> None:
+    """Answer 429 to every second request, for so long at least and until so many are refused."""
     service = run.system.service
     before = len(service.requests)
     service.inject(
@@ -90,7 +90,7 @@ def storm(run: Run, seconds: float, retry_after: str | None = None) -> None:
     def refused() -> int:
         return sum(request.status == 429 for request in service.requests[before:])
 
-    run.system.airflow.wait_until("ten are refused", lambda: refused() >= 10, 300)
+    run.system.airflow.wait_until(f"{refusals} are refused", lambda: refused() >= refusals, 300)
     service.clear_faults()
 
 

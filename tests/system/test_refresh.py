@@ -15,6 +15,7 @@ from tests.system.running_airflow import AIRFLOW_3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.system,
@@ -66,7 +67,7 @@ class Watching:
 
 
 @pytest.fixture(scope="module")
-def watching(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[Watching]:
+def watching(tmp_path_factory: pytest.TempPathFactory, s3_url: str, new_database: Path) -> Iterator[Watching]:
     """Ten watched segments, two whose watchers may die, and the example's; all have their baseline."""
     root = tmp_path_factory.mktemp("refresh")
     segments = [EmulatedSegment(name=name) for name in [EXAMPLE, *TEN, *DYING]]
@@ -75,7 +76,7 @@ def watching(tmp_path_factory: pytest.TempPathFactory, s3_url: str) -> Iterator[
         "SEGMENT_POLL_SECONDS": str(INTERVAL),
         "DIE": str(root / "die"),
     }
-    with running_system(root, s3_url, HERE / "watchers", segments, **environment) as system:
+    with running_system(root, s3_url, new_database, HERE / "watchers", segments, **environment) as system:
         kept = "select count(*) from asset_state_store"
         system.airflow.wait_until("all baselines", lambda: system.airflow.query(kept) == [(13,)], 180)
         yield Watching(system, root / "die")
