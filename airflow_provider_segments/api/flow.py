@@ -5,8 +5,7 @@ When to send a call, when to repeat it, when to poll again and when a wait ends.
 A flow is a generator: it yields steps (`Connect`, `Send`, `Sleep`) and is sent each step's `Outcome` with the time. It
 does no I/O and reads no clock, so both hooks drive the same flows and a test needs neither a network nor a pause.
 
-Two questions, two policies: an export that is not finished is polled by its age, a call that failed is repeated by
-what went wrong.
+A pending export is polled on a schedule that depends on its age; a failed call is retried according to the error.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ FINAL_POLL_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Read the Connection and open the transport, if that has not been done."""
+    """Read the Airflow Connection and open the transport, unless that has been done."""
 
-    read_after: float = -math.inf  # monotonic time; what was read before is read again
+    read_after: float = -math.inf  # monotonic time; a Connection that was read earlier is read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +70,12 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step came to, and when."""
+    """The result of a step, and the time."""
 
     monotonic: float  # seconds of a clock that never goes back
     time: float  # seconds since the epoch
     jitter: float  # a random number from 0 to 1
-    answer: Any = None  # the reply to a Send; the flow puts what the reply holds in its place
+    value: Any = None  # of a Send: the raw reply, which `_parse` replaces with the model
     error: CallError | None = None
 
 
@@ -84,17 +83,17 @@ Flow = Generator[Connect | Send | Sleep, Outcome, T]
 
 
 class Client(Protocol):
-    """What a flow has to know of the client that sends its calls."""
+    """What a flow needs to know about the client that sends its calls."""
 
     throttle: Throttle
 
     @property
     def max_retries(self) -> int:
-        """The Connection's."""
+        """The retry limit of the Connection."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
+        """The secrets to redact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +101,9 @@ class Poll:
     """
     The result of polling an export: finished, or pending with the delay until the next poll.
 
-    :param export: the latest answer; None if the service could not be asked.
+    :param export: the export's latest state; None if the request failed.
     :param delay: seconds until the export may be polled again.
-    :param error: why the service could not be asked.
+    :param error: why the request failed.
     """
 
     export: SegmentExport | None
@@ -118,10 +117,9 @@ class Poll:
 
     @property
     def reason(self) -> str:
-        """Why a wait can't end with an export, for its timeout's message."""
+        """Why the wait timed out."""
         if self.error is not None:
-            when = f"in {self.delay:.0f} s"
-            return f"The deadline passes before the service may be asked again ({when}). Last: {self.error}"
+            return f"The next retry (in {self.delay:.0f} s) would be after the deadline. Last error: {self.error}"
         if self.export is None:
             return "No answer came before the deadline."
         return (
@@ -142,15 +140,15 @@ class Poll:
 
 def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) -> Flow[T]:
     """
-    Send a call, with the repetitions that are due, and return what its answer holds.
+    Send a call, retry it as its budget allows, and return the parsed answer.
 
     :raises CallError: the last failure.
     """
     outcome, _ = yield from _attempts(call, client, budget)
     if outcome.error is not None:
         raise outcome.error
-    answer: T = outcome.answer
-    return answer
+    value: T = outcome.value
+    return value
 
 
 def poll(
@@ -158,15 +156,14 @@ def poll(
     client: Client,
     poll_interval: float | None = None,
     budget: RetryBudget | None = None,
-    since: float | None = None,
 ) -> Flow[Poll]:
     """
-    Poll an export once. A failure that a wait outlasts is no error, but a pending poll.
+    Poll an export once. A retryable failure returns a pending poll instead of raising.
 
     :raises CallError: no later poll can help.
     """
     outcome, delay = yield from _attempts(call, client, budget)
-    return _poll_of(outcome, delay, poll_interval, since)
+    return _poll_of(outcome, delay, poll_interval)
 
 
 def poll_until(
@@ -180,52 +177,56 @@ def poll_until(
     final_poll: bool = True,
 ) -> Flow[Poll]:
     """
-    Poll an export until it is finished or a deadline passes. Outages and 429s don't end this before.
+    Poll an export until it is finished or the deadline passes, also through outages and 429s.
 
     :raises CallError: no later poll can help.
     """
-    outcome = yield Sleep(0.0)
+    outcome = yield Sleep(0.0)  # only to get the time
     if initial_delay > 0:
         outcome = yield Sleep(min(initial_delay, max(0.0, deadline - outcome.monotonic)))
-    budget, since, status = RetryBudget(deadline=deadline), outcome.time, None
-    outcome, delay = replace(outcome, answer=latest), 0.0
+    budget, wait_started, status = RetryBudget(deadline=deadline), outcome.time, None
+    outcome, delay = replace(outcome, value=latest), 0.0
     while True:
-        if outcome.answer is None:
+        if outcome.value is None:
             outcome, delay = yield from _attempts(call, client, budget)
-        found = _poll_of(outcome, delay, poll_interval, since)
+        found = _poll_of(outcome, delay, poll_interval, wait_started)
         if found.export is None or found.is_finished:
             return found
         remaining = deadline - outcome.monotonic
         if remaining <= 0 or (found.delay > remaining and not final_poll):
             return found
-        message = None if found.export.status == status else _waiting(found.export)
-        status, sleep = found.export.status, Sleep(min(found.delay, remaining), *(message or ()))
-        del found, outcome  # thousands may be asleep at a time
+        sleep = Sleep(min(found.delay, remaining), *_log_of(found.export, status))
+        status = found.export.status
+        del found, outcome  # thousands of waits may sleep at a time
         outcome = yield sleep
 
 
-def _poll_of(outcome: Outcome, delay: float, poll_interval: float | None, since: float | None) -> Poll:
+def _poll_of(
+    outcome: Outcome, delay: float, poll_interval: float | None, wait_started: float | None = None
+) -> Poll:
     if outcome.error is not None:
         return Poll(None, delay, outcome.error)
-    export: SegmentExport = outcome.answer
+    export: SegmentExport = outcome.value
     if export.status.is_finished:
         return Poll(export)
-    started = export.start_time.timestamp() if export.start_time else since
+    started = export.start_time.timestamp() if export.start_time else wait_started
     age = 0.0 if started is None else outcome.time - started
     return Poll(export, poll_delay(age, poll_interval, outcome.jitter))
 
 
-def _waiting(export: SegmentExport) -> tuple[str, int]:
-    """Return what to log of an export that is waited for, when its status is new."""
+def _log_of(export: SegmentExport, last_status: Any) -> tuple[str | None, int]:
+    """Return the message and level to log about a pending export; none if its status has not changed."""
+    if export.status == last_status:
+        return None, logging.INFO
     if not export.status.is_known:
         word = export.status.value[:50]
         return (
-            f"The service reports {export.label} as {word!r}, a status it does not document. Polling goes on until the "
+            f"The service reports {export.label} as {word!r}, an undocumented status. Polling continues until the "
             "deadline.",
             logging.WARNING,
         )
-    since = f"{export.start_time:%Y-%m-%d %H:%M:%S} UTC" if export.start_time else "its request"
-    return f"Waiting for {export.label}, which is {export.status.value} since {since}.", logging.INFO
+    since = f" since {export.start_time:%Y-%m-%d %H:%M:%S} UTC" if export.start_time else ""
+    return f"Waiting for {export.label}: {export.status.value}{since}.", logging.INFO
 
 
 def _attempts(call: Call[Any], client: Client, budget: RetryBudget | None) -> Flow[tuple[Outcome, float]]:
@@ -239,54 +240,56 @@ def _attempts(call: Call[Any], client: Client, budget: RetryBudget | None) -> Fl
         delay = retry_delay(call, outcome.error, failures, outcome.jitter)
         if delay is None:
             raise outcome.error
-        allowed = budget or RetryBudget.of_a_worker(client.max_retries)
+        allowed = budget or RetryBudget.default(client.max_retries)
         if not allowed.permits(outcome.error, failures, delay, outcome.monotonic):
             return outcome, delay
         if rule_for(outcome.error).reload:
             connect = Connect(read_after=asked_at)
-            yield Sleep(0.0, f"{outcome.error} Reading the Connection once more.")
+            yield Sleep(0.0, f"{outcome.error} Reloading the Connection and retrying.")
         else:
-            message = f"{outcome.error} Asking again in {delay:.1f} s (failure {failures.total})."
+            message = f"{outcome.error} Retrying in {delay:.1f} s ({failures.total} failed so far)."
             yield Sleep(delay, message, logging.WARNING)
 
 
 def _attempt(
     call: Call[Any], client: Client, budget: RetryBudget | None, connect: Connect
 ) -> Flow[tuple[Outcome, float]]:
-    """Send a call once, when it is its turn; return the outcome and when it was sent."""
-    outcome = yield connect  # first, for the rate limit is the Connection's
+    """Send a call once, when the rate limit allows; return the outcome and when it was sent."""
+    outcome = yield connect  # first: the rate limit is read from the Connection
+    if outcome.error is not None:
+        return outcome, outcome.monotonic
     reserved = False
-    while outcome.error is None:
+    while True:
         now = outcome.monotonic
         if (pause := client.throttle.pause(now, outcome.jitter)) > 0:
-            allowed = budget or RetryBudget.of_a_worker(client.max_retries)
+            allowed = budget or RetryBudget.default(client.max_retries)
             if pause > allowed.longest_delay:
-                return replace(outcome, error=_not_asked(call, pause)), now
+                return replace(outcome, error=_rate_limited(call, pause)), now
             reserved, wait = False, pause
         else:
-            reserved, wait = True, 0.0 if reserved else client.throttle.reserve(now)
+            wait = 0.0 if reserved else client.throttle.reserve(now)
+            reserved = True
         if wait <= 0:
             deadline = math.inf if budget is None else budget.deadline
             outcome = yield Send(call, max(deadline - now, FINAL_POLL_TIMEOUT))
-            return _read(call, client, outcome), now
+            return _parse(call, client, outcome), now
         outcome = yield Sleep(wait)
-    return outcome, outcome.monotonic
 
 
-def _not_asked(call: Call[Any], pause: float) -> RefusedError:
-    said = f"{call.what}: not asked, for the service said to wait for {pause:.0f} s (HTTP 429)."
+def _rate_limited(call: Call[Any], pause: float) -> RefusedError:
+    said = f"{call.what}: not sent: the service asked for a pause of {pause:.0f} s (HTTP 429)."
     return RefusedError(said, status=429, retry_after=pause)
 
 
-def _read(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:
-    """Put what the reply holds, or what is wrong with it, in the reply's place."""
+def _parse(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:
+    """Replace the raw reply with the model, or with an error."""
     if outcome.error is not None:
         return outcome
     try:
-        answer = read_reply(call, outcome.answer, now=outcome.time, secrets=client.secrets)
+        value = read_reply(call, outcome.value, now=outcome.time, secrets=client.secrets)
     except CallError as error:
         if rule_for(error).throttles:
             client.throttle.too_many_requests(error.retry_after, outcome.monotonic)
-        return replace(outcome, answer=None, error=error)
+        return replace(outcome, value=None, error=error)
     client.throttle.accepted()
-    return replace(outcome, answer=answer)
+    return replace(outcome, value=value)

@@ -207,7 +207,7 @@ class SegmentExport(_Answer):
         if self.project_id is None:
             object.__setattr__(self, "project_id", self.segment.project_id)
 
-    def of(self, segment_id: str) -> SegmentExport:
+    def with_segment_id(self, segment_id: str) -> SegmentExport:
         """Return the export with the segment it was requested for, if the service left it out."""
         if self.segment.segment_id:
             return self

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether a later try reattaches to the export of an earlier one or requests another.
+Decide whether a later try reattaches to an earlier try's export or requests a new one.
 
-Every request starts an export that can be neither cancelled nor found again, so a later try reattaches to one that
-runs, and requests another only if the first is known to be of no use.
+Every request starts an export that can be neither cancelled nor found again. So a later try reattaches, unless it is
+known that the earlier export is of no use.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Decision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredExport:
-    """What an earlier try stored: `asked` is what it requested; `max_tries` moves only when a user clears the task."""
+    """What an earlier try stored: `asked` are the parameters; `max_tries` changes only when a user clears the task."""
 
     export_id: str
     asked: Mapping[str, str]
@@ -58,7 +58,7 @@ class StoredExport:
 
 
 def before_asking(stored: StoredExport, asked: Mapping[str, str], now: datetime) -> tuple[Decision, str]:
-    """Decide without the service, by what this try requests, and say why."""
+    """Decide without a call to the service; return the decision and the reason."""
     if dict(stored.asked) != dict(asked):
         return Decision.REQUEST, "the task now requests something else"
     if now - datetime.fromisoformat(stored.requested_at) > RETENTION:
@@ -67,7 +67,7 @@ def before_asking(stored: StoredExport, asked: Mapping[str, str], now: datetime)
 
 
 def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[Decision, str]:
-    """Decide by the service's answer, and by whether a user has cleared the task since, and say why."""
+    """Decide by the export's state, and by whether a user has cleared the task; return the decision and the reason."""
     if not export.status.is_finished:
         return Decision.REATTACH, f"it is {export.status.value}"
     if export.status == ExportStatus.FAILED:
@@ -82,7 +82,7 @@ def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[D
 
 
 def after_refusal(error: CallError) -> tuple[Decision, str] | None:
-    """Decide by the error that asking ended with, and say why; None if the error says nothing of the export."""
+    """Decide by the error of the request; None if it says nothing about the export."""
     status = error.status or 0
     if isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429):
         return Decision.REQUEST, f"the service does not know it (HTTP {error.status})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of polling and of retries: after what, how soon, how often. A flow applies them."""
+"""The rules of polling and of retries, which `flow.py` applies."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Failures", "RetryBudget", "Rule", "poll_delay", "retry_delay", "rule_for"]
 
-# Seconds a worker is held at most because the service asks to wait.
+# Seconds; the longest pause the service can impose on a worker.
 _LONGEST_ON_A_WORKER = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What follows one kind of failure."""
+    """How one kind of failure is retried."""
 
     failure: str  # in words, for the documentation
     attempts: int | None = None  # how many in a row, the first included; None leaves it to the retry budget
     min_delay: float = 0.0  # seconds before the next attempt, at least
-    repeats_post: bool = False  # the request of an export is repeated too, for nothing was carried out
-    reload: bool = False  # the Connection is read again, and the call repeated at once
-    throttles: bool = False  # all callers of the client pause
+    repeats_post: bool = False  # the POST that starts an export is retried too: the failed one had no effect
+    reload: bool = False  # reload the Connection and retry at once
+    throttles: bool = False  # pause all callers of the client
 
 
 _UNAVAILABLE = Rule("502, 503, 504")
@@ -87,19 +87,19 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """How long a caller can go on repeating a call."""
+    """How often and how long a call may be retried; without arguments, without end."""
 
     max_retries: float = math.inf
     longest_delay: float = math.inf  # seconds; a longer one is not waited for
     deadline: float = math.inf  # monotonic time
 
     @classmethod
-    def of_a_worker(cls, max_retries: int) -> RetryBudget:
-        """Return the budget of a call on a worker, which is not to be held for long."""
+    def default(cls, max_retries: int) -> RetryBudget:
+        """Return the budget of a call outside a wait: neither a worker nor a test button is held for long."""
         return cls(max_retries, _LONGEST_ON_A_WORKER)
 
     def permits(self, error: CallError, failures: Failures, delay: float, now: float) -> bool:
-        """Return whether the call may be repeated after a delay."""
+        """Return whether the call may be retried after a delay."""
         free = rule_for(error).reload  # it has a limit of its own
         return (
             (free or failures.total <= self.max_retries)
@@ -126,8 +126,8 @@ def poll_delay(age: float, poll_interval: float | None, jitter: float) -> float:
     """
     Return the seconds before an export is polled again.
 
-    The adaptive schedule needs no memory, so a restart changes nothing. It notices an export within about a tenth of
-    its duration, and polls O(log duration) times up to ten minutes, once a minute after.
+    The adaptive schedule is stateless, so a restart changes nothing. It notices an export within about a tenth of its
+    duration, and polls O(log duration) times up to ten minutes, then once a minute.
     """
     if poll_interval is not None:
         return poll_interval

@@ -76,7 +76,7 @@ class Source(io.RawIOBase):
         max_retries: int = int(str(EXTRA_FIELDS["max_retries"].default)),
     ) -> None:
         self.filename, self.bytes_read = filename, 0
-        self._fetch, self._budget = fetch, RetryBudget.of_a_worker(max_retries)
+        self._fetch, self._budget = fetch, RetryBudget.default(max_retries)
         self._failures = Failures()
         self._body: Body | None = None
         self._validator: Mapping[str, Any] = {}

@@ -41,8 +41,7 @@ class UserSegmentsHook(BaseHook):
     """
     Talk to the User Segments Export API from a worker.
 
-    All methods raise a child of `UserSegmentsError` when something goes wrong and repeating the call does not help or
-    is not allowed.
+    All methods raise a subclass of `UserSegmentsError` once retries are exhausted or not allowed.
 
     :param mparticle_conn_id: the Connection.
     """
@@ -88,7 +87,7 @@ class UserSegmentsHook(BaseHook):
         Return the one segment with an id or with exactly a name.
 
         :param segment_id: the segment's id.
-        :param name: the segment's name, to the letter.
+        :param name: the segment's exact name.
         :raises SegmentLookupError: there is none (the message names the closest ones), or the name belongs to several
             (the message lists their ids).
         """
@@ -104,7 +103,7 @@ class UserSegmentsHook(BaseHook):
         :param output_format: the file's format.
         """
         call = calls.request_export(segment_id, output_format)
-        export = self._run(flow.perform(call, self._client)).of(segment_id)
+        export = self._run(flow.perform(call, self._client)).with_segment_id(segment_id)
         self.log.info("Requested %s (%s).", export.label, output_format)
         return export
 
@@ -118,7 +117,7 @@ class UserSegmentsHook(BaseHook):
 
     def poll_export(self, export_id: str, poll_interval: float | None = None, *, retry: bool = True) -> Poll:
         """
-        Poll an export once. An outage or a 429 that outlasts the retries gives a pending poll.
+        Poll an export once. An outage or a 429 that outlasts the retries returns a pending poll.
 
         :param export_id: the export.
         :param poll_interval: fixed seconds until the next poll; None for the adaptive schedule.
@@ -144,7 +143,7 @@ class UserSegmentsHook(BaseHook):
         :param export_id: the export.
         :param timeout: a timedelta or seconds.
         :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-        :param latest: the latest answer, if one is at hand, so that the service is not asked at once.
+        :param latest: the latest known state of the export, to skip the immediate first poll.
         :param final_poll: whether to poll right at the deadline when the next poll would be due after it.
         """
         interval = checked_poll_interval(poll_interval)
@@ -173,7 +172,7 @@ class UserSegmentsHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """List the segments and say how many there are, or what is wrong."""
-        try:  # somebody waits in front of a button: no retries
+        try:  # no retries: a user is waiting on the Test button
             segments = self._run(flow.perform(calls.list_segments(), self._client, _ONCE))
         except UserSegmentsError as error:
             message = str(error).replace(f"Connection {self.mparticle_conn_id!r}", "The Connection")
@@ -192,7 +191,7 @@ class UserSegmentsHook(BaseHook):
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply, failure, outcome = None, None, None  # not kept through a sleep
+            reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):
                     reply = self._client.send(step.call, step.timeout)

@@ -33,8 +33,8 @@ class UserSegmentsAsyncHook:
     """
     Talk to the User Segments Export API from an event loop.
 
-    An async context manager: all that are open at a time on one Connection share one client. It has no call that starts
-    an export, for a coroutine in the triggerer may run twice.
+    All hooks in use on one Connection share one client. Entering the hook as an async context manager is optional and
+    keeps that client open between calls. It can't start an export, because a trigger may run twice.
 
     :param mparticle_conn_id: the Connection.
     """
@@ -45,21 +45,21 @@ class UserSegmentsAsyncHook:
         self.mparticle_conn_id = mparticle_conn_id
         # Airflow's own hooks log below this name, and only these show at INFO in a trigger's log.
         self.log = logging.getLogger(f"airflow.task.hooks.{__name__}.{type(self).__name__}")
-        self._held: SharedClient | None = None
+        self._entered_client: SharedClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._held = await shared_client(self.mparticle_conn_id).__aenter__()
+        self._entered_client = await shared_client(self.mparticle_conn_id).__aenter__()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._held:
-            await self._held.__aexit__(*exception)
+        if self._entered_client:
+            await self._entered_client.__aexit__(*exception)
 
     async def list_segments(self, *, unlimited_retries: bool = False) -> list[UserSegment]:
         """
         Return all segments of the project.
 
-        :param unlimited_retries: outlast outages and 429s however long they take, as a wait does.
+        :param unlimited_retries: retry outages and 429s indefinitely.
         """
         budget = RetryBudget() if unlimited_retries else None
         async with shared_client(self.mparticle_conn_id) as client:
@@ -93,7 +93,7 @@ class UserSegmentsAsyncHook:
         interval, seconds = checked_poll_interval(poll_interval), in_seconds("timeout", timeout)
         deadline = self.clock.monotonic() + seconds
         call = calls.get_export(export_id)
-        # Cuts off what does not end by itself: a place in the queue of the rate limit, or of the pool.
+        # Bounds the waits that have no timeout of their own: the queues of the rate limit and of the connection pool.
         limit = asyncio.timeout(seconds + FINAL_POLL_TIMEOUT)
         try:
             async with shared_client(self.mparticle_conn_id) as client, limit:
@@ -129,7 +129,7 @@ class UserSegmentsAsyncHook:
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply, failure, outcome = None, None, None  # not kept through a sleep
+            reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):
                     reply = await client.send(step.call, step.timeout)

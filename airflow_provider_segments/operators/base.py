@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentsBaseOperator"]
 
-# What begins a template in Jinja.
+# Jinja's opening delimiters.
 _MARKS = ("{{", "{%", "{#")
-# With this before it, no text is taken for a literal of Python.
+# With this prefix, native rendering never takes text for a Python literal.
 _NO_LITERAL = "text: "
 
 
@@ -45,7 +45,7 @@ class UserSegmentsBaseOperator(BaseOperator):
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Render; in a DAG with ``render_template_as_native_obj`` too, a name such as "2026" stays text."""
+        """Render; a name such as "2026" stays text even with ``render_template_as_native_obj``."""
         rendered = super().render_template(content, context, jinja_env, seen_oids)
         if not isinstance(content, str):
             return _number_as_text(rendered) if hasattr(content, "resolve") else rendered
@@ -57,7 +57,7 @@ class UserSegmentsBaseOperator(BaseOperator):
         return text.removeprefix(_NO_LITERAL)
 
     def require_text(self, *names: str) -> None:
-        """Fail if one of these fields is no text once rendered, or empty."""
+        """Fail if one of these fields is empty or not text once rendered."""
         for name in names:
             if not (value := self._text(name)) or not value.strip():
                 raise ConfigurationError(
@@ -85,11 +85,11 @@ class UserSegmentsBaseOperator(BaseOperator):
         if self.get_dag() is None or not self.dag.render_template_as_native_obj:
             return ""
         return (
-            " The DAG has render_template_as_native_obj=True, which makes numbers, lists and None of text that looks "
-            "like them."
+            " The DAG has render_template_as_native_obj=True, which turns text that looks like a Python literal into "
+            "one."
         )
 
 
 def _number_as_text(value: Any) -> Any:
-    """Return whole numbers and truth values as the text they were made of; a fraction may have lost digits."""
+    """Return integers and booleans as the text they came from; a float may have lost digits."""
     return str(value) if isinstance(value, int) else value

@@ -16,23 +16,24 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.reattach import StoredExport
     from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
-__all__ = ["RunningExport", "TransferUnderWay"]
+__all__ = ["ExportRecord", "TransferUnderWay"]
 
-# To rename it would lose the exports that run while the package is upgraded.
+# Renaming it would lose exports that run during an upgrade of the package.
 _KEY = "user_segment_export"
 _TRANSFER_KEY = "user_segment_transfer"
 
 
-class RunningExport:
+class ExportRecord:
     """
     The export that a task's tries share.
 
-    It stays in the store after a success: a try may die after that, before Airflow knows of it, and the next one would
-    request another. A cleared task is known by its `max_tries`, and the store drops what is older than three days.
+    It stays in the store after success, because a try may die before Airflow records that success, and the next try
+    must not request another export. A changed `max_tries` shows that a user has cleared the task. The store drops
+    records after three days.
     """
 
-    def __init__(self, context: Any, asked: Mapping[str, str], *, durable: bool, log: Any) -> None:
-        self._asked, self._log = dict(asked), log
+    def __init__(self, context: Any, params: Mapping[str, str], *, durable: bool, log: Any) -> None:
+        self._params, self._log = dict(params), log
         self._max_tries: int = getattr(context["ti"], "max_tries", 0) or 0
         self._store = _store_of(context) if durable else None
         if durable and self._store is None:
@@ -41,7 +42,7 @@ class RunningExport:
             )
 
     def reattach(self, hook: UserSegmentsHook) -> SegmentExport | None:
-        """Return an earlier try's export, or None if another is to be requested."""
+        """Return an earlier try's export, or None to request a new one."""
         stored = self._stored()
         if stored is None:
             return None
@@ -53,40 +54,40 @@ class RunningExport:
         )
         if decision is Decision.REQUEST:
             return None
-        # Fresh enough for whoever cleared the task.
+        # A user cleared the task: this export is fresh enough for later tries, too.
         if stored.max_tries != self._max_tries:
             self._keep(replace(stored, max_tries=self._max_tries))
         return export
 
-    def announce(self) -> None:
+    def store_intent(self) -> None:
         """
-        Store that a request is about to be sent, which also shows whether Airflow still knows this try.
+        Store that a request is about to be sent, and check that Airflow still knows this try.
 
-        A busy Airflow may give a try up and start it all the same. Reading the store of such a try finds nothing; only
-        writing is refused.
+        A busy Airflow may give up on a try and start it all the same. For such a try, reading from the store returns
+        nothing, but writing fails.
         """
         try:
-            self._write({"asked": self._asked, "announced_at": utcnow().isoformat()})
+            self._write({"asked": self._params, "announced_at": utcnow().isoformat()})
         except Exception as error:
             if _is_not_found(error):
                 raise AbandonedTryError(
-                    "Airflow has given this try up while it was starting, so no export is requested here; the next "
-                    "try reattaches to what the earlier ones have requested."
+                    "Airflow gave up on this try while it was starting, so it requests no export; the next try "
+                    "reattaches to an export that an earlier one requested."
                 ) from error
             self._log.warning("The task state store can't be written: %s", error)
 
-    def keep(self, export: SegmentExport) -> None:
+    def store_export(self, export: SegmentExport) -> None:
         """Store the id of the export just requested."""
         from airflow_provider_segments.api.reattach import StoredExport
 
-        self._keep(StoredExport(export.export_id, self._asked, utcnow().isoformat(), self._max_tries))
+        self._keep(StoredExport(export.export_id, self._params, utcnow().isoformat(), self._max_tries))
 
     def _decide(self, stored: StoredExport, hook: UserSegmentsHook) -> tuple[Any, str, SegmentExport | None]:
         from airflow_provider_segments.api import reattach
         from airflow_provider_segments.api.errors import CallError
 
         now = utcnow()
-        decision, why = reattach.before_asking(stored, self._asked, now)
+        decision, why = reattach.before_asking(stored, self._params, now)
         if decision is not reattach.Decision.ASK:
             return decision, why, None
         try:
@@ -94,7 +95,7 @@ class RunningExport:
         except CallError as error:
             if (refused := reattach.after_refusal(error)) is None:
                 self._log.warning(
-                    "The state of export %s is unknown, so nothing is requested.", stored.export_id
+                    "The state of export %s is unknown, so no other is requested.", stored.export_id
                 )
                 raise
             return *refused, None
@@ -107,25 +108,25 @@ class RunningExport:
 
         try:
             value = self._store.get(_KEY)
-        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the export
+        except Exception as error:  # noqa: BLE001 - a failing store must not stop the export
             self._log.warning("The task state store can't be read, so this try can't reattach: %s", error)
             return None
         if isinstance(value, dict) and "announced_at" in value:
             self._log.warning(
-                "An earlier try was about to request an export at %s and has stored no id. If its request arrived, "
-                "that export runs unattended.",
+                "An earlier try was about to request an export at %s and stored no id. If its request arrived, nothing "
+                "waits for that export.",
                 value["announced_at"],
             )
             return None
         stored = None if value is None else StoredExport.from_json(value)
         if value is not None and stored is None:
-            self._log.warning("The task state store holds something else under %r; it is ignored.", _KEY)
+            self._log.warning("The task state store holds an unknown value under %r; it is ignored.", _KEY)
         return stored
 
     def _keep(self, stored: StoredExport) -> None:
         try:
             self._write(stored.to_json())
-        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the export
+        except Exception as error:  # noqa: BLE001 - a failing store must not stop the export
             self._log.warning(
                 "The task state store can't be written, so a later try can't reattach to export %s: %s",
                 stored.export_id,
@@ -139,9 +140,9 @@ class RunningExport:
 
 class TransferUnderWay:
     """
-    What an earlier try of a task has begun to write, so that this one may overwrite it.
+    The object that an earlier try of a task began to write, so that this one may overwrite it.
 
-    After a user has cleared the task, which its `max_tries` shows, the object is a finished one.
+    Once a user has cleared the task, which changes its `max_tries`, the object counts as finished.
     """
 
     def __init__(self, context: Any, uri: str, *, log: Any) -> None:
@@ -153,7 +154,7 @@ class TransferUnderWay:
         """Whether an earlier try has begun."""
         try:
             return self._store is not None and self._store.get(_TRANSFER_KEY) == self._value
-        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises: then nothing is known
+        except Exception as error:  # noqa: BLE001 - a failing store knows nothing
             self._log.warning("The task state store can't be read: %s", error)
             return False
 
@@ -162,12 +163,12 @@ class TransferUnderWay:
         try:
             if self._store is not None:
                 _set(self._store, _TRANSFER_KEY, self._value)
-        except Exception as error:  # noqa: BLE001 - whatever a store's backend raises must not stop the transfer
+        except Exception as error:  # noqa: BLE001 - a failing store must not stop the transfer
             self._log.warning("The task state store can't be written: %s", error)
 
 
 def _store_of(context: Any) -> Any:
-    # Airflow 2's context warns when it is asked for a key it does not have; membership is safe on each.
+    # Airflow 2's context warns about a missing key; `in` does not.
     return context["task_state_store"] if "task_state_store" in context else None  # noqa: SIM401
 
 

@@ -11,7 +11,7 @@ from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
-from airflow_provider_segments.operators.reattach import RunningExport
+from airflow_provider_segments.operators.reattach import ExportRecord
 from airflow_provider_segments.operators.waiting import WaitingOperator
 from airflow_provider_segments.utils.deadline import checked_poll_interval, deadline_of, in_seconds
 from airflow_provider_segments.utils.lineage import lineage
@@ -34,7 +34,7 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
     ``last_run`` (ISO 8601 in UTC, or None).
 
     :param name_pattern: a regular expression that the name has to match somewhere (templated).
-    :param category: the category a segment has to be filed under, to the letter (templated).
+    :param category: the category a segment has to be filed under, exact match (templated).
     :param segment_type: ``Static`` or ``Dynamic`` (templated).
     :param mparticle_conn_id: the Connection (templated).
     """
@@ -73,7 +73,7 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
             return re.compile(self.name_pattern or "")
         except re.error as error:
             raise ConfigurationError(
-                f"name_pattern {self.name_pattern!r} is no regular expression: {error}."
+                f"name_pattern {self.name_pattern!r} is not a valid regular expression: {error}."
             ) from error
 
     def _check_type(self) -> None:
@@ -95,7 +95,7 @@ class UserSegmentExportOperator(WaitingOperator):
     """
     Export a user segment to a file on Amazon S3 and wait for it without holding a worker.
 
-    The result, as return value and as one XCom a key: ``export_id``, ``segment_id``, ``segment_name``,
+    The result, as return value and as one XCom per key: ``export_id``, ``segment_id``, ``segment_name``,
     ``segment_type``, ``status``, ``output_format``, ``start_time``, ``end_time``, ``expires_at``, ``filename``,
     ``s3_uri``, ``s3_bucket``, ``s3_key`` (null when the file is not on S3). ``export_id`` is pushed the moment it is
     known. The service keeps the file for 48 hours after the export is complete.
@@ -105,13 +105,13 @@ class UserSegmentExportOperator(WaitingOperator):
     export: when the task is killed, it goes on at the service.
 
     :param segment_id: the segment's id (templated); either this or the name.
-    :param segment_name: the segment's name, to the letter (templated).
+    :param segment_name: the segment's exact name (templated).
     :param output_format: the file's format; the service's page shows ``csv`` only (templated).
     :param mparticle_conn_id: the Connection (templated).
     :param wait_for_completion: False to succeed as soon as the export is requested; a sensor may wait for it.
     :param deferrable: wait in the triggerer, not on a worker.
     :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-    :param defer_after: seconds to wait on the worker before deferring: about what a deferral costs.
+    :param defer_after: seconds to wait on the worker before deferring; the default is about what a deferral costs.
     :param timeout: of the wait, across deferrals: a timedelta or seconds. The task's execution_timeout counts
         too; the earlier ends the wait.
     :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request reattaches
@@ -119,6 +119,7 @@ class UserSegmentExportOperator(WaitingOperator):
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
         Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
         listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
+    :param multiple_outputs: push each key of the result as an XCom of its own.
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
@@ -154,7 +155,7 @@ class UserSegmentExportOperator(WaitingOperator):
             in_seconds("timeout", timeout)
             if not isinstance(defer_after, int | float) or not defer_after >= 0:
                 raise InvalidArgumentError(
-                    f"{self.task_id}: defer_after is {defer_after!r}, but it has to be a number of seconds from 0."
+                    f"{self.task_id}: defer_after is {defer_after!r}, but it has to be 0 or more seconds."
                 )
         self.segment_id = segment_id
         self.segment_name = segment_name
@@ -168,11 +169,11 @@ class UserSegmentExportOperator(WaitingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Request the export or reattach to the running one, and wait for it."""
-        with airflow_errors():
+        with self._airflow_errors():
             return self._export(context)
 
     def on_kill(self) -> None:
-        """Log what the kill does not end."""
+        """Warn that the export keeps running."""
         if self._export_id:
             self.log.warning(
                 "The task was killed, but export %s goes on: the service has no call to cancel it.",
@@ -180,7 +181,7 @@ class UserSegmentExportOperator(WaitingOperator):
             )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return for OpenLineage, if it is installed, the segment and the object its users went to."""
+        """Return OpenLineage's datasets: the segment as input, the S3 object as output."""
         return self._result and lineage(self.hook.service_url, self._result)
 
     def _check_segment_and_outlets(self) -> None:
@@ -192,54 +193,53 @@ class UserSegmentExportOperator(WaitingOperator):
         if self.outlets and not self.wait_for_completion:
             raise InvalidArgumentError(
                 f"{self.task_id}: with wait_for_completion=False the task ends before there is a file, so its outlets "
-                "would get an event too early. Give them to the sensor that waits."
+                "would get an event too early. Move them to the sensor that waits."
             )
 
     def _export(self, context: Context) -> dict[str, Any]:
-        self._show_label(context, self.segment_name or self.segment_id)
+        self._set_map_index_label(context, self.segment_name or self.segment_id)
         export = self._reattach_or_request(context)
         if not self.wait_for_completion:
             return export.result(self.output_format)
-        return self._finish(context, self._wait_or_defer(context, export))
+        return self._build_result(context, self._wait_or_defer(context, export))
 
     def _reattach_or_request(self, context: Context) -> SegmentExport:
-        request = self._request()
-        running = RunningExport(context, request, durable=self.durable, log=self.log)
-        export = running.reattach(self.hook)
+        record = ExportRecord(context, self._export_params(), durable=self.durable, log=self.log)
+        export = record.reattach(self.hook)
         if export is None:
             segment_id = self.segment_id or self.hook.get_segment(name=self.segment_name).segment_id
-            running.announce()
+            record.store_intent()
             export = self.hook.request_export(segment_id, self.output_format)
-            running.keep(export)
+            record.store_export(export)
         self._export_id = export.export_id
         if self.do_xcom_push:
             context["ti"].xcom_push(key="export_id", value=export.export_id)
         return export
 
-    def _request(self) -> dict[str, str]:
-        """Return what is requested, rendered; a later try that requests the same reattaches."""
+    def _export_params(self) -> dict[str, str]:
+        """Return the rendered parameters of the export; a later try with the same ones reattaches."""
         segment = "segment_name" if self.segment_id is None else "segment_id"
         names = (segment, "output_format", "mparticle_conn_id")
         self.require_text(*names)
         return {name: getattr(self, name) for name in names}
 
     def _wait_or_defer(self, context: Context, export: SegmentExport) -> SegmentExport:
-        """Wait on the worker; a deferrable task only about as long as a deferral costs."""
+        """Wait on the worker; a deferrable task does so for `defer_after` seconds only."""
         deadline = deadline_of(context, self.timeout, self.execution_timeout)
         if export.status.is_finished:
             return export
-        if self.deferrable and not self.defer_after:
+        if self.deferrable and not self.defer_after:  # poll_until refuses a timeout of 0
             self._defer(context, export.export_id, deadline)
         seconds = min(self.defer_after, deadline.seconds_left) if self.deferrable else deadline.seconds_left
         poll = self.hook.poll_until(
             export.export_id, seconds, self.poll_interval, latest=export, final_poll=not self.deferrable
         )
         if self.deferrable:
-            return self._finished_or_defer(context, poll, export.export_id, deadline)
-        return self._finished(poll, deadline)
+            return self._return_or_defer(context, poll, export.export_id, deadline)
+        return self._export_or_timeout(poll, deadline)
 
     def _awaited_export_id(self, context: Context) -> str | None:
-        """Return what was pushed: `dag.test()`, and a trigger that failed, lose what the deferral kept."""
+        """Return the id from its XCom: `dag.test()` and a failed trigger drop the deferral's kwargs."""
         if not self.do_xcom_push:
             return None
         ti = context["ti"]

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitingOperator"]
 
-# What Airflow resumes a task with when its trigger has failed or its second deadline has passed.
+# The method with which Airflow resumes a task whose trigger failed or timed out.
 _TRIGGER_FAILED = "__fail__"
-# Of the context, for a task's own `map_index_template` too.
+# In the context; a task's own `map_index_template` may use it too.
 _LABEL = "user_segment_label"
 _TEMPLATE = "{{ " + _LABEL + " }}"
-# What the column in Airflow's database holds.
+# The length of the column in Airflow's database.
 _LONGEST_LABEL = 250
 
 
 class WaitingOperator(UserSegmentsBaseOperator):
-    """The base of the tasks that wait for an export: deferral, resumption, result, links, outlets."""
+    """The base of the tasks that wait for an export: deferral, resumption, result, links, asset events."""
 
     operator_extra_links: Sequence[Any] = (ExportedFileLink(),)
 
@@ -68,10 +68,10 @@ class WaitingOperator(UserSegmentsBaseOperator):
 
         with self._airflow_errors():
             export = read_event(event, export_id or self._awaited_export_id(context))
-            return self._finish(context, export)
+            return self._build_result(context, export)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, and say of which export the trigger failed or timed out, which Airflow does not know."""
+        """Resume; if the trigger failed or timed out, name the export, which Airflow does not know."""
         with self._airflow_errors():
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -79,8 +79,8 @@ class WaitingOperator(UserSegmentsBaseOperator):
                 if next_method != _TRIGGER_FAILED:
                     raise
                 message = (
-                    f"The wait for export {self._awaited_export_id(context)} ended without an event of its trigger "
-                    f"({error}). The export goes on at the service; what the trigger ran into stands above and in the "
+                    f"The wait for export {self._awaited_export_id(context)} ended without an event from its trigger "
+                    f"({error}). The export keeps running at the service. For the cause, see the log above and the "
                     "triggerer's log."
                 )
                 if isinstance(error, AirflowSkipException | AirflowSensorTimeout):
@@ -89,48 +89,47 @@ class WaitingOperator(UserSegmentsBaseOperator):
                 raise UserSegmentsException(message) from error
 
     def _awaited_export_id(self, context: Context) -> str | None:
-        """Return the id of the export that the task waits for, where it can be known."""
+        """Return the id of the export that the task waits for, if it is known."""
         raise NotImplementedError
 
     def _airflow_errors(self) -> AbstractContextManager[None]:
         return airflow_errors()
 
     def _check_end_from_trigger(self) -> None:
-        """Refuse, when the DAG is parsed, what finishing in the triggerer would lose or can't have."""
+        """Reject, when the DAG is parsed, what is incompatible with finishing in the triggerer."""
         if not self.end_from_trigger:
             return
         if self.outlets:
             raise InvalidArgumentError(
-                f"{self.task_id}: end_from_trigger=True would lose the asset events of its outlets, for only a worker "
-                "emits them. Take the outlets or end_from_trigger out."
+                f"{self.task_id}: end_from_trigger=True would lose the asset events of its outlets, which only a "
+                "worker emits. Remove the outlets or end_from_trigger."
             )
         if self.on_success_callback:
             raise InvalidArgumentError(
-                f"{self.task_id}: end_from_trigger=True would lose the on_success_callback, which Airflow calls on a "
-                "worker only. Take the callback or end_from_trigger out."
+                f"{self.task_id}: end_from_trigger=True would lose the on_success_callback, which Airflow calls only "
+                "on a worker. Remove the callback or end_from_trigger."
             )
         if not self.deferrable:
             raise InvalidArgumentError(f"{self.task_id}: end_from_trigger=True needs a deferrable task.")
 
-    def _finished_or_defer(
+    def _return_or_defer(
         self, context: Context, poll: Poll, export_id: str, deadline: Deadline
     ) -> SegmentExport:
         """Return the finished export; defer while it is pending, if there is time to poll again."""
         if not poll.is_finished and not (poll.error and poll.delay >= deadline.seconds_left):
             self._defer(context, export_id, deadline, poll.delay)
-        return self._finished(poll, deadline)
+        return self._export_or_timeout(poll, deadline)
 
-    def _finished(self, poll: Poll, deadline: Deadline) -> SegmentExport:
+    def _export_or_timeout(self, poll: Poll, deadline: Deadline) -> SegmentExport:
         if not poll.is_finished:
             raise ExportTimeoutError(f"{poll.reason} ({deadline.name} ended the wait)")
         return poll.finished_export()
 
     def _defer(self, context: Context, export_id: str, deadline: Deadline, delay: float = 0.0) -> NoReturn:
-        """Defer; the service is not to be asked again before the delay, in seconds, has passed."""
+        """Defer, with a delay in seconds before the trigger's first poll."""
         from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
         self.hook.close()
-        keys = [] if not self.do_xcom_push else None if self.multiple_outputs else ["return_value"]
         self.defer(
             trigger=UserSegmentExportTrigger(
                 export_id=export_id,
@@ -139,28 +138,39 @@ class WaitingOperator(UserSegmentsBaseOperator):
                 poll_interval=self.poll_interval,
                 deadline_name=deadline.name,
                 not_before=(utcnow() + timedelta(seconds=delay)).isoformat() if delay else None,
-                end_from_trigger=self.end_from_trigger and not self._is_expanded_over(context),
+                end_from_trigger=self._ends_from_trigger(context),
                 output_format=self.output_format,
-                xcom_keys=keys,
+                xcom_keys=self._xcom_keys(),
             ),
             method_name="execute_complete",
             kwargs={"export_id": export_id},
-            # Second line only: when this one fires, execute_complete is not called.
+            # A safety net for the trigger's own deadline: when it fires, Airflow does not call execute_complete.
             timeout=deadline.with_margin(),
         )
         raise AssertionError("defer() does not return")
 
-    def _is_expanded_over(self, context: Context) -> bool:
-        """Return whether a task is expanded over this one's result: only a worker can write how long that is."""
+    def _xcom_keys(self) -> list[str] | None:
+        if not self.do_xcom_push:
+            return []
+        return None if self.multiple_outputs else ["return_value"]
+
+    def _ends_from_trigger(self, context: Context) -> bool:
+        """
+        Return whether the trigger finishes the task.
+
+        If another task is expanded over this one's result, only a worker can store that result's length. A mapped task
+        needs no length: what follows is expanded over its instances.
+        """
+        if not self.end_from_trigger:
+            return False
         is_mapped = context["ti"].map_index not in (None, -1)
         if is_mapped or self.get_dag() is None or not any(self.iter_mapped_dependants()):
-            return False
-        if self.end_from_trigger:
-            self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
-        return True
+            return True
+        self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
+        return False
 
-    def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        self._show_label(context, export.segment.name)
+    def _build_result(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+        self._set_map_index_label(context, export.segment.name)
         self._result = result = self._deliver(context, export.ensure_complete())
         if self.do_xcom_push:
             self.link_values["return_value"] = result
@@ -170,23 +180,23 @@ class WaitingOperator(UserSegmentsBaseOperator):
         return result
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        """Return the task's result, after what has to be done with the file."""
+        """Do what the task does with the file, and return its result."""
         result = export.result(self.output_format)
         log_complete(self.log, export, result)
         return result
 
-    def _show_label(self, context: Context, label: Any) -> None:
+    def _set_map_index_label(self, context: Context, label: Any) -> None:
         """
-        Show a mapped task under this label where Airflow would show a number.
+        Show a mapped task in the UI under this label instead of its map index.
 
-        Airflow renders the task's template from the context when a worker has ended the task; without a template it
+        Airflow renders `map_index_template` from the context when a worker has finished the task; a task without one
         gets ours.
         """
         map_index = getattr(context["ti"], "map_index", None)
         if not label or not isinstance(map_index, int) or map_index < 0:
             return
         label = str(label)[:_LONGEST_LABEL]
-        # Such a DAG would make a number of a name like "2026".
+        # Native rendering would turn a name like "2026" into a number.
         context[_LABEL] = repr(label) if self.dag.render_template_as_native_obj else label  # type: ignore[literal-required]
         if context.get("map_index_template") is None:
             context["map_index_template"] = _TEMPLATE

@@ -99,18 +99,18 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the export once."""
-        self._show_label(context, self.export_id)
+        self._set_map_index_label(context, self.export_id)
         with self._airflow_errors():
             self.require_text("export_id", "output_format", "mparticle_conn_id")
             # The trigger repeats what fails, without holding a worker.
             poll = self.hook.poll_export(self.export_id, self.poll_interval, retry=not self.deferrable)
             self._context, self._poll = context, poll
             if poll.is_finished:
-                return PokeReturnValue(True, self._finish(context, poll.finished_export()))
+                return PokeReturnValue(True, self._build_result(context, poll.finished_export()))
         if poll.export is not None:
             self.log.info("%s is %s.", poll.export.label, poll.export.status.value[:50])
         else:
-            self.log.warning("%s The wait goes on.", poll.error)
+            self.log.warning("%s Still waiting.", poll.error)
         return PokeReturnValue(False)
 
     def _get_next_poke_interval(
@@ -136,7 +136,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
         context: Any = self._context
         with self._airflow_errors():
             deadline = deadline_of(context, self.timeout, self.execution_timeout)
-            self._finished_or_defer(context, self._poll or Poll(None), self.export_id, deadline)
+            self._return_or_defer(context, self._poll or Poll(None), self.export_id, deadline)
 
     def _adaptive_interval(self, waited: float) -> float:
         """Return the delay of the adaptive schedule; the age of an export without a start time is that of the wait."""
@@ -155,12 +155,12 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
         except AirflowSkipException:
             raise
         except AirflowException as error:
-            goes_on = self.silent_fail and isinstance(error, UserSegmentsException)
-            if goes_on or not (self.soft_fail or self.never_fail):
+            retried = self.silent_fail and isinstance(error, UserSegmentsException)
+            if retried or not (self.soft_fail or self.never_fail):
                 raise
             self.log.error("%s", error)  # noqa: TRY400 - a message, whose traceback says nothing
             option = "soft_fail" if self.soft_fail else "never_fail"
-            raise AirflowSkipException(f"Skipping, for {option} is set to True: {error}") from error
+            raise AirflowSkipException(f"Skipping because {option} is True: {error}") from error
 
     def _awaited_export_id(self, context: Context) -> str:
         return self.export_id

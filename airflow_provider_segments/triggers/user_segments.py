@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentExportTrigger"]
 
-# Seconds: a deadline that passed while no triggerer ran still gets a final poll.
-_FINAL_POLL = 1.0
+# Seconds; if the deadline passed while no triggerer ran, there is still time for one poll.
+_MIN_WAIT = 1.0
 
 
 class UserSegmentExportTrigger(BaseTrigger):
@@ -84,23 +84,23 @@ class UserSegmentExportTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event when the wait ends. What is not one of our errors is left to Airflow to log."""
-        yield await self._outcome()
+        """Yield one event when the wait ends. Airflow logs errors that are not this package's."""
+        yield await self._event()
 
     async def on_kill(self) -> None:
-        """Say what a user's kill does not end; Airflow 3.3 and later ask."""
+        """Warn that the export keeps running; Airflow 3.3 and later call this."""
         self.log.warning(
             "The waiting task was killed, but export %s goes on: the service has no call to cancel it.",
             self.export_id,
         )
 
-    async def _outcome(self) -> TriggerEvent:
+    async def _event(self) -> TriggerEvent:
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
         try:
             poll = await UserSegmentsAsyncHook(self.mparticle_conn_id).poll_until(
                 self.export_id,
-                max(_seconds_until(self.deadline, default=LONGEST), _FINAL_POLL),
+                max(_seconds_until(self.deadline, default=LONGEST), _MIN_WAIT),
                 self.poll_interval,
                 initial_delay=max(_seconds_until(self.not_before, default=0.0), 0.0),
             )
@@ -110,12 +110,12 @@ class UserSegmentExportTrigger(BaseTrigger):
             timed_out = ExportTimeoutError(f"{poll.reason} ({self.deadline_name} ended the wait)")
             return _resume(failure_event(self.export_id, timed_out))
         export = poll.finished_export()
-        if self.end_from_trigger and await self._finish_task(export):
+        if self.end_from_trigger and await self._push_xcoms(export):
             return TaskSuccessEvent()  # type: ignore[no-untyped-call]
         return _resume(finished_event(export))
 
-    async def _finish_task(self, export: SegmentExport) -> bool:
-        """Write the XComs a worker would write; False if a worker has to finish the task after all."""
+    async def _push_xcoms(self, export: SegmentExport) -> bool:
+        """Push the XComs a worker would push; False if a worker has to finish the task after all."""
         try:
             result = export.ensure_complete().result(self.output_format)
         except ExportFailedError:  # failures are the worker's, where retries and callbacks hold
@@ -123,7 +123,7 @@ class UserSegmentExportTrigger(BaseTrigger):
         from airflow_provider_segments.triggers.xcoms import write_xcoms
 
         try:
-            # In the thread in which Airflow allows such calls (see `SharedClient`).
+            # In the thread in which Airflow allows such calls (see `get_settings_async`).
             await sync_to_async(write_xcoms)(self.task_instance, result, self.xcom_keys)
         except Exception as error:  # noqa: BLE001 - whatever Airflow raises, a worker can still finish the task
             self.log.warning("The XComs can't be written from the triggerer, so a worker does it: %s", error)

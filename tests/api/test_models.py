@@ -159,10 +159,10 @@ def test_export_without_its_segment(segment: Any) -> None:
     """The id in hand is kept; what it was asked for is known."""
     export = read(EXPORT, segment=segment)
     assert export.export_id == EXPORT["exportId"]
-    assert export.of("asked").segment.segment_id == "asked"
-    assert export.of("asked").result("csv")["segment_id"] == "asked"
+    assert export.with_segment_id("asked").segment.segment_id == "asked"
+    assert export.with_segment_id("asked").result("csv")["segment_id"] == "asked"
     assert SegmentExport.model_validate(export.to_dict()).to_dict() == export.to_dict()
-    assert read(EXPORT).of("asked") == read(EXPORT)
+    assert read(EXPORT).with_segment_id("asked") == read(EXPORT)
 
 
 def test_one_odd_segment_does_not_spoil_the_list() -> None:

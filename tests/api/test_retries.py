@@ -28,7 +28,7 @@ from airflow_provider_segments.api.retries import (
 )
 
 GET, POST = list_segments(), request_export("a-segment")
-WORKER, WAIT = RetryBudget.of_a_worker(5), RetryBudget()
+WORKER, WAIT = RetryBudget.default(5), RetryBudget()
 
 
 def status(code: int, retry_after: float | None = None) -> RefusedError:
@@ -93,7 +93,7 @@ def test_wait_goes_on(error: CallError) -> None:
 @pytest.mark.parametrize("error", [status(500), UnreadableError("x"), status(401), status(403)])
 def test_wait_ends(error: CallError) -> None:
     """What is limited on a worker is limited in a wait."""
-    assert delays(error, GET, WAIT) == delays(error, GET, RetryBudget.of_a_worker(100))
+    assert delays(error, GET, WAIT) == delays(error, GET, RetryBudget.default(100))
 
 
 def test_another_failure_in_between_starts_the_count_anew() -> None:

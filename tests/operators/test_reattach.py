@@ -150,7 +150,7 @@ def test_service_that_cannot_be_asked(connected: Emulator, fault: FaultKind, err
 
 def test_try_that_airflow_has_given_up(connected: Emulator) -> None:
     """It runs all the same, and must request nothing."""
-    with pytest.raises(UserSegmentsException, match="given this try up"):
+    with pytest.raises(UserSegmentsException, match="gave up on this try"):
         operator().execute(context(StoreOfAGoneTask()))
     assert connected.submissions == []
 
@@ -162,7 +162,7 @@ def test_id_that_was_never_kept(connected: Emulator, told: Callable[[], str]) ->
     with pytest.raises(UserSegmentsException, match="may have started"):
         operator().execute(context(store))
     assert operator().execute(context(store))["status"] == "COMPLETE"
-    assert "has stored no id" in told()
+    assert "stored no id" in told()
 
 
 def test_store_that_is_away(connected: Emulator, told: Callable[[], str]) -> None:

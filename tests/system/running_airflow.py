@@ -119,6 +119,7 @@ class RunningAirflow:
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "CORE__MAX_ACTIVE_TASKS_PER_DAG": "100",
             # A busy Airflow fails a try now and then by itself, see docs/reliability.md.
+            "CORE__DEFAULT_TASK_RETRIES": "2",
             "CORE__DEFAULT_TASK_RETRY_DELAY": "1",
             "CORE__FERNET_KEY": "c2VnbWVudHMtZGVtby1mZXJuZXQta2V5LTMyLWJ5dHM=",
             # With another port than the default one, tasks find the server by this setting only.

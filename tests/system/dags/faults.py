@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_segments.operators.reattach import RunningExport
+from airflow_provider_segments.operators.reattach import ExportRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 
 SEGMENT_ID = os.environ.get("SEGMENT_ID", "unset")
@@ -21,13 +21,13 @@ class DiesRightAfterThePost(UserSegmentExportOperator):
 
     def pre_execute(self, context: Any) -> None:
         if context["ti"].try_number == 1:
-            keep = RunningExport.keep
+            store = ExportRecord.store_export
 
-            def keep_and_die(self: RunningExport, export: Any) -> None:
-                keep(self, export)
+            def store_and_die(self: ExportRecord, export: Any) -> None:
+                store(self, export)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            RunningExport.keep = keep_and_die  # type: ignore[method-assign]
+            ExportRecord.store_export = store_and_die  # type: ignore[method-assign]
         super().pre_execute(context)
 
 
