@@ -192,7 +192,7 @@ class TestPollUntil:
         driver.run(flow.poll_until(GET, driver, 2000.0))
         assert len(driver.messages) == 2
         assert "PENDING" in driver.messages[0]
-        assert "'QUEUED', a status it does not document" in driver.messages[1]
+        assert "'QUEUED', an undocumented status" in driver.messages[1]
 
 
 class TestTurn:
