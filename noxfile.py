@@ -32,7 +32,13 @@ ROWS = [row for row in ROWS if row not in ALL_TESTS]
 HAPPY_PATH = {("3.11", "3.0"), ("3.12", "3.1"), ("3.13", "3.2")}
 UNIT_TESTS = ("-m", "not system", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--quiet")
 # These test programs that the tests start, which another Python changes less than another Airflow does.
-PROGRAMS = ("tests/cli", "tests/emulator", "tests/handoff", "tests/test_docs.py", "tests/test_example_dags.py")
+PROGRAMS = (
+    "tests/cli",
+    "tests/emulator",
+    "tests/handoff",
+    "tests/test_docs.py",
+    "tests/test_example_dags.py",
+)
 ONE_EXAMPLE = "tests/system/test_examples.py::test_export_segment"
 
 nox.needs_version = ">=2025.10"

@@ -119,7 +119,6 @@ class UserSegmentExportOperator(WaitingOperator):
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
         Failures still resume on a worker. Not with outlets or an on_success_callback, nor where a plugin
         listens to task instances, as OpenLineage's does; ``post_execute`` is not called.
-    :param multiple_outputs: push each key of the result as an XCom of its own.
     """
 
     template_fields: Sequence[str] = ("segment_id", "segment_name", "output_format", "mparticle_conn_id")
@@ -200,7 +199,7 @@ class UserSegmentExportOperator(WaitingOperator):
         self._set_map_index_label(context, self.segment_name or self.segment_id)
         export = self._reattach_or_request(context)
         if not self.wait_for_completion:
-            return export.result(self.output_format)
+            return self._return_value(context, export.result(self.output_format))
         return self._build_result(context, self._wait_or_defer(context, export))
 
     def _reattach_or_request(self, context: Context) -> SegmentExport:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_segments.api.errors import ExportTimeoutError
 from airflow_provider_segments.exceptions import InvalidArgumentError, UserSegmentsException, airflow_errors
@@ -177,6 +178,16 @@ class WaitingOperator(UserSegmentsBaseOperator):
         log_details(self.log, result)
         if self.outlets:
             add_asset_events(self.outlets, context, result, self.log)
+        return self._return_value(context, result)
+
+    def _return_value(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result; Airflow 3.0 refuses an XCom that is None, so there the other keys are pushed here."""
+        known = {key: value for key, value in result.items() if value is not None}
+        is_3_0 = AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS
+        if is_3_0 and known != result and self.multiple_outputs and self.do_xcom_push:
+            self.multiple_outputs = False
+            for key, value in known.items():
+                context["ti"].xcom_push(key=key, value=value)
         return result
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:

@@ -15,7 +15,7 @@ FOLDER = "RENDERED_ARGUMENTS"
 
 def record(context: Any) -> NoReturn:
     """Write the task's template fields down, under the name of its operator."""
-    task = context["task"]
+    task = context["ti"].task  # Airflow 3.0 does not render the one in the context
     rendered = {name: getattr(task, name) for name in task.template_fields}
     Path(os.environ[FOLDER], f"{task.task_type}.json").write_text(json.dumps(rendered, default=repr))
     raise AirflowSkipException("Its arguments are rendered.")
