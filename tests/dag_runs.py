@@ -50,8 +50,7 @@ def users_bucket(s3_url: str) -> Any:
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """Return this process's environment without any Connection, the DAGs' folder, and more."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CONN_")}
-    settings = {"AIRFLOW__CORE__DAGS_FOLDER": str(folder), "AIRFLOW__API_AUTH__JWT_SECRET": "x" * 64}
-    return clean | settings | {"SEGMENT_BUCKET": BUCKET} | more
+    return clean | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder), "SEGMENT_BUCKET": BUCKET} | more
 
 
 def connections(service: Emulator, s3_url: str, **more: dict[str, Any]) -> dict[str, str]:
