@@ -236,7 +236,7 @@ def finished(
 ) -> dict[str, Any] | None:
     try:
         return made.execute_complete(where, event, export_id)
-    except AirflowException:
+    except (AirflowException, Killed):
         return None
 
 
