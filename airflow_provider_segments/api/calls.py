@@ -30,17 +30,6 @@ from airflow_provider_segments.api.redaction import excerpt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "MAX_BODY_BYTES",
-    "Call",
-    "Reply",
-    "get_export",
-    "list_segments",
-    "parse_retry_after",
-    "read_reply",
-    "request_export",
-]
-
 T = TypeVar("T")
 
 #: A longer body is not read: a list of a hundred thousand segments is about this long.

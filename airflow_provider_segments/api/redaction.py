@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["excerpt"]
-
 _EXCERPT_LENGTH = 200
 _EXCERPT_SOURCE = 20_000  # read before what must not be shown is taken out
 _URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")

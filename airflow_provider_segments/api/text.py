@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["printable", "quoted"]
-
 # Control characters, line and paragraph separators, lone surrogates, and Unicode's property Bidi_Control.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Throttle", "backoff"]
-
 # Seconds. One odd Retry-After must not stop all callers for days; the one who received it keeps it all the same.
 _LONGEST_PAUSE = 3600.0
 

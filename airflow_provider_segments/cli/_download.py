@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.cli._terminal import Terminal
     from airflow_provider_segments.files.source import Source
 
-__all__ = ["download_file"]
-
 _LONGEST_NAME = 255  # bytes, on common file systems
 
 

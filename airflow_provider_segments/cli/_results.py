@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
 
-__all__ = ["show_export", "show_segments"]
-
 _WIDE = 10_000  # where no terminal limits the width, nothing is wrapped
 
 

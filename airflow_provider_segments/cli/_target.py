@@ -17,8 +17,6 @@ from airflow_provider_segments.cli._terminal import RawFile, naming
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["STDOUT", "check_target", "find_target", "writing"]
-
 #: Names of stdout, whose descriptor is another while a command runs.
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")

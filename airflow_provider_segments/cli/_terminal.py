@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-__all__ = ["RawFile", "Terminal", "naming", "result_stream"]
-
 
 class RawFile(io.FileIO):
     """A file that is written without a buffer, and to the end even if its descriptor does not block."""

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 from airflow_provider_segments import __version__
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 
-__all__ = ["COMMANDS", "DESCRIPTION", "Command", "airflow_commands", "build_parser"]
-
 DESCRIPTION = "List and export mParticle Analytics User Segments"
 _EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n ended by signal n."
 

@@ -11,16 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = [
-    "DEFAULT_HOST",
-    "DEFAULT_RETRIES",
-    "EXTRA_FIELDS",
-    "ExtraField",
-    "conn_fields",
-    "ui_field_behaviour",
-    "widgets",
-]
-
 DEFAULT_RETRIES = 5
 
 #: mParticle's page uses this host in its examples, and query.indicative.mparticle.com in one.

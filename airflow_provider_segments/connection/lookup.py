@@ -17,8 +17,6 @@ from airflow_provider_segments.connection.settings import HOOK_NAME, Settings, r
 if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import ConnectionLike
 
-__all__ = ["get_settings", "get_settings_async"]
-
 log = logging.getLogger(__name__)
 
 

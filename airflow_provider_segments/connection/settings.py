@@ -15,17 +15,6 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS
 
-__all__ = [
-    "API_PATH",
-    "CONN_NAME_ATTR",
-    "CONN_TYPE",
-    "DEFAULT_CONN_ID",
-    "HOOK_NAME",
-    "Settings",
-    "is_loopback_host",
-    "read_settings",
-]
-
 CONN_TYPE = "mparticle_analytics"
 CONN_NAME_ATTR = "mparticle_conn_id"
 DEFAULT_CONN_ID = "mparticle_analytics_default"

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.location import ExportFile
     from airflow_provider_segments.files.source import Source
 
-__all__ = ["Destination"]
-
 log = logging.getLogger(__name__)
 
 # Arguments of a copy; what they mean holds for a stream too.

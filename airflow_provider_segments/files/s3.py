@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.location import ExportFile
 
-__all__ = ["NOT_FOUND", "READ_ARGS", "metadata_of", "open_s3", "read_args", "s3_client", "s3_failures"]
-
 #: Error codes where there is no object. A HEAD has no body, so its code is the status.
 NOT_FOUND = ("404", "NoSuchKey", "NotFound")
 #: Arguments of a copy that concern its source, and of a read.

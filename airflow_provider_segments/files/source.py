@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.location import ExportFile
     from airflow_provider_segments.api.models import SegmentExport
 
-__all__ = ["CHANGED", "Body", "Source", "ascii_text", "ensure_kept", "span_of"]
-
 log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")

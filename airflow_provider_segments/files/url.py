@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["open_url"]
-
 _MAX_REDIRECTS = 5
 _MAX_ERROR_BYTES = 16 * 1024
 _ERROR_FIELD = r"<{0}>\s*([^<]{{1,2000}}?)\s*</{0}>"

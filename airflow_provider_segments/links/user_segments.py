@@ -20,8 +20,6 @@ from airflow_provider_segments.utils.clock import utcnow
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
 
-__all__ = ["ExportedFileLink", "S3FileLink", "exported_file_url", "s3_console_url"]
-
 
 def s3_console_url(bucket: str, key: str, domain: str = "aws.amazon.com") -> str:
     """

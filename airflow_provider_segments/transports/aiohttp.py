@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["POOL_SIZE", "AiohttpTransport"]
-
 #: Connections that all waits of a process on one Connection share.
 POOL_SIZE = 32
 # Longer than the longest pause between two polls, so that the connection is still there for the next.

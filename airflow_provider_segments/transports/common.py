@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["CHUNK", "raise_call_error", "headers_of", "no_address", "proxy_of", "tls_context", "too_long"]
-
 #: Bytes read at a time.
 CHUNK = 64 * 1024
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
     from airflow_provider_segments.transports.aiohttp import AiohttpTransport
 
-__all__ = ["SharedClient", "WorkerClient", "shared_client"]
-
 # Seconds: credentials that were refused and have not changed are not looked up for each wait again.
 _REREAD_AFTER = 30.0
 

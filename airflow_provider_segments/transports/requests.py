@@ -40,8 +40,6 @@ from airflow_provider_segments.transports.common import (
 if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
 
-__all__ = ["RequestsTransport", "error_class_of", "reason_of", "session_for"]
-
 
 class _Connection(HTTPSConnection):
     """A connection whose failures up to the end of the TLS handshake say that nothing was sent."""

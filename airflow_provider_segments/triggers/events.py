@@ -11,8 +11,6 @@ from airflow_provider_segments.api.errors import CallError, EventError, UserSegm
 if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
 
-__all__ = ["failure_event", "finished_event", "read_event"]
-
 _FINISHED, _GAVE_UP = "finished", "gave_up"
 # Errors by status that had names of their own: a triggerer that was not yet upgraded still sends them.
 _FORMER = {

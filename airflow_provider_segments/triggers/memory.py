@@ -10,8 +10,6 @@ from typing import Any
 
 from airflow_provider_segments.triggers.watch import Seen
 
-__all__ = ["Memory"]
-
 
 class Memory:
     """What one watcher has seen; `watched` is what distinguishes it from other watchers of the same asset."""

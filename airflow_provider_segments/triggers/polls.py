@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import UserSegment
     from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
-__all__ = ["poll"]
-
 # Seconds: after what ends a poll (credentials, the fifth 500 in a row), however short the interval.
 _AFTER_A_FAILURE = 60.0
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.models import UserSegment
 
-__all__ = ["ListPoll", "SharedPolls", "join"]
-
 log = logging.getLogger(__name__)
 # Seconds: when a triggerer starts, many watchers join at a time.
 _GATHERING = 1.0

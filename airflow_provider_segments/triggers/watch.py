@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.models import UserSegment
 
-__all__ = ["Seen", "Watch"]
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -13,8 +13,6 @@ from airflow_provider_segments.api.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["add_asset_events", "asset_uri"]
-
 # What RFC 3986 allows in a path as it is, so that ordinary keys stay readable; no "*", which some take for a pattern.
 _SAFE = "!$&'()+,;=:@/"
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-__all__ = ["Clock", "utcnow"]
-
 
 class Clock:
     """Time, sleep and jitter."""

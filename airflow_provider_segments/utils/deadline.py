@@ -10,8 +10,6 @@ from typing import Any
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.utils.clock import utcnow
 
-__all__ = ["LONGEST", "Deadline", "checked_poll_interval", "deadline_of", "in_seconds"]
-
 #: Seconds. Longer waits make no sense, and would leave datetime's range.
 LONGEST = 10 * 366 * 86400.0
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["lineage"]
-
 
 def lineage(service: str, result: Mapping[str, Any]) -> Any:
     """Return a run's lineage: from the segment to the object."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
 
-__all__ = ["log_complete", "log_details"]
-
 
 def log_complete(log: Any, export: SegmentExport, result: dict[str, Any]) -> None:
     """Log that an export is complete, where its file is and until when."""
