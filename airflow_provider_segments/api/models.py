@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -89,12 +90,16 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
 
-def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """Take what can't be read as absent: an odd detail is not worth an export's id."""
-    try:
-        return read(value)
-    except ValueError:
-        return None
+def _or(default: Any) -> WrapValidator:
+    """Use a default for a value that can't be read: an odd detail is not worth losing an export's id."""
+
+    def validate(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except ValueError:
+            return default
+
+    return WrapValidator(validate)
 
 
 def _not_blank(value: str | None) -> str | None:
@@ -105,9 +110,9 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-_Time = Annotated[datetime, AfterValidator(_utc)]
-_OptionalTime = Annotated[_Time | None, WrapValidator(_or_none)]
-_OptionalText = Annotated[str | None, WrapValidator(_or_none), BeforeValidator(_as_text)]
+_Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(datetime.isoformat, when_used="json")]
+_OptionalTime = Annotated[_Time | None, _or(None)]
+_OptionalText = Annotated[str | None, _or(None), BeforeValidator(_as_text)]
 _Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_as_text)]
 _Name = Annotated[str, BeforeValidator(lambda value: _as_text(value) if isinstance(value, str | int) else "")]
 
@@ -134,7 +139,7 @@ class UserSegment(_Answer):
     description: _OptionalText = None
     category: _OptionalText = None
     project_id: _OptionalText = Field(None, alias="projectId")
-    segment_type: Annotated[SegmentType | None, WrapValidator(_or_none)] = Field(None, alias="type")
+    segment_type: Annotated[SegmentType | None, _or(None)] = Field(None, alias="type")
     last_run: _OptionalTime = Field(None, alias="lastRun")
 
     @property
@@ -144,10 +149,7 @@ class UserSegment(_Answer):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, times as ISO 8601."""
-        return self.model_dump() | {
-            "segment_type": self.segment_type.value if self.segment_type else None,
-            "last_run": _iso(self.last_run),
-        }
+        return self.model_dump(mode="json")
 
 
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
@@ -172,13 +174,6 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
 _UNNAMED = UserSegment.model_construct(segment_id="")
 
 
-def _or_unnamed(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return read(value)
-    except ValueError:
-        return _UNNAMED
-
-
 class SegmentExport(_Answer):
     """
     An export of a segment.
@@ -193,14 +188,12 @@ class SegmentExport(_Answer):
     """
 
     export_id: _Id = Field(alias="exportId")
-    segment: Annotated[UserSegment, WrapValidator(_or_unnamed)] = Field(default_factory=lambda: _UNNAMED)
+    segment: Annotated[UserSegment, _or(_UNNAMED)] = Field(default_factory=lambda: _UNNAMED)
     status: ExportStatus
     project_id: _OptionalText = Field(None, alias="projectId")
     start_time: _OptionalTime = Field(None, alias="startTime")
     end_time: _OptionalTime = Field(None, alias="endTime")
-    filename: Annotated[str | None, AfterValidator(_not_blank), WrapValidator(_or_none)] = Field(
-        None, repr=False
-    )
+    filename: Annotated[str | None, AfterValidator(_not_blank), _or(None)] = Field(None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""
@@ -230,15 +223,7 @@ class SegmentExport(_Answer):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values without any secret; ``model_validate`` reads them back."""
-        return {
-            "export_id": self.export_id,
-            "segment": self.segment.to_dict(),
-            "status": self.status.value,
-            "project_id": self.project_id,
-            "start_time": _iso(self.start_time),
-            "end_time": _iso(self.end_time),
-            "filename": self.file.filename if self.file else None,
-        }
+        return self.model_dump(mode="json") | {"filename": self.file.filename if self.file else None}
 
     def ensure_complete(self) -> SegmentExport:
         """
@@ -264,17 +249,17 @@ class SegmentExport(_Answer):
 
         :param output_format: the format the export was asked for in; the service doesn't repeat it.
         """
-        file = self.file
+        file, plain = self.file, self.to_dict()
         return {
             "export_id": self.export_id,
             "segment_id": self.segment.segment_id,
             "segment_name": self.segment.name,
-            "segment_type": self.segment.segment_type.value if self.segment.segment_type else None,
+            "segment_type": plain["segment"]["segment_type"],
             "status": self.status.value,
             "output_format": output_format,
-            "start_time": _iso(self.start_time),
-            "end_time": _iso(self.end_time),
-            "expires_at": _iso(self.expires_at),
+            "start_time": plain["start_time"],
+            "end_time": plain["end_time"],
+            "expires_at": self.expires_at.isoformat() if self.expires_at else None,
             "filename": file.filename if file else None,
             "s3_uri": file.s3_uri if file else None,
             "s3_bucket": file.s3_bucket if file else None,
@@ -282,18 +267,7 @@ class SegmentExport(_Answer):
         }
 
 
-def _or_pending(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return read(value)
-    except ValueError:
-        return ExportStatus.PENDING
-
-
 class RequestedExport(SegmentExport):
     """The answer to a request. Whatever else it lacks, its id must not be lost: the export runs."""
 
-    status: Annotated[ExportStatus, WrapValidator(_or_pending)] = ExportStatus.PENDING
-
-
-def _iso(value: datetime | None) -> str | None:
-    return value.isoformat() if value else None
+    status: Annotated[ExportStatus, _or(ExportStatus.PENDING)] = ExportStatus.PENDING
