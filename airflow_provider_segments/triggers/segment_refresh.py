@@ -14,8 +14,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.triggers.memory import Memory
-from airflow_provider_segments.triggers.watch import Seen, Watch
+from airflow_provider_segments.triggers.watch import Memory, Seen, Watch, poll_segments
 from airflow_provider_segments.utils.deadline import in_seconds
 
 if TYPE_CHECKING:
@@ -74,12 +73,11 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll alone, without memory: below Airflow 3.3."""
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-        from airflow_provider_segments.triggers.polls import poll
 
         watch = self._watch(None)
         async with UserSegmentsAsyncHook(self.mparticle_conn_id) as hook:
             while True:
-                segments, pause = await poll(hook, self.poll_interval, self.log)
+                segments, pause = await poll_segments(hook, self.poll_interval, self.log)
                 if segments is not None and (event := watch.update(segments)):
                     yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                 await asyncio.sleep(pause)

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-from airflow_provider_segments.triggers.polls import poll
+from airflow_provider_segments.triggers.watch import poll_segments
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
@@ -53,7 +53,7 @@ class SharedPolls(SharedStreamProducer):
         """Poll for ever; whoever joins between two polls gets the last answer."""
         async with UserSegmentsAsyncHook(self._conn_id) as hook:
             while True:
-                segments, pause = await poll(hook, self._poll_interval, log)
+                segments, pause = await poll_segments(hook, self._poll_interval, log)
                 due = time.monotonic() + pause
                 self.joined.clear()
                 while True:

@@ -1,40 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a watcher makes of each poll of the list of segments: an event, a line in the log, or nothing."""
+"""How a watcher polls the segments, what it makes of each poll, and what it remembers across restarts."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import SegmentLookupError
+from airflow_provider_segments.api.errors import SegmentLookupError, UserSegmentsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_provider_segments.api.models import UserSegment
+    from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
+
+# Seconds to wait after a poll that failed (credentials, the fifth 500 in a row), however short the interval.
+_AFTER_A_FAILURE = 60.0
+
+
+async def poll_segments(
+    hook: UserSegmentsAsyncHook, poll_interval: float, log: Any
+) -> tuple[list[UserSegment] | None, float]:
+    """Return all segments, or None if the poll failed, and the seconds until the next poll."""
+    # Outages and 429s don't end a poll. Nothing is raised: Airflow would restart the trigger at once, and for ever.
+    pause = max(poll_interval, _AFTER_A_FAILURE)
+    try:
+        return await hook.list_segments(unlimited_retries=True), poll_interval
+    except UserSegmentsError as error:
+        log.warning("The watched segments can't be polled: %s Polling again in %.0f s.", error, pause)
+    except Exception:
+        log.exception("The watched segments can't be polled. Polling again in %.0f s.", pause)
+    return None, pause
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was last seen of a segment: which one it was, as a name can pass to another, and its latest refresh."""
+    """What was last seen of a segment: its id, as its name can pass to another segment, and its latest refresh."""
 
     segment_id: str
     last_run: str | None
 
     @classmethod
     def read(cls, kept: Any) -> Seen:
-        """Read what `to_dict` wrote; raise ValueError for anything else."""
+        """Read what `Memory` has kept; raise ValueError for anything else."""
         try:
             seen = cls(**kept)
             seen.last_run is None or datetime.fromisoformat(seen.last_run).utctimetuple()
         except TypeError as error:
             raise ValueError(f"not what a watcher keeps: {kept!r}") from error
         return seen
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
 
     def is_before(self, segment: UserSegment) -> bool:
         """Return whether the segment has been refreshed since."""
@@ -108,7 +126,58 @@ class Watch:
         raise AssertionError("there is exactly one")
 
     def _log_once(self, trouble: str, message: Callable[[], str]) -> None:
-        # Not at each poll; and finding the closest names takes long.
+        # Once, not at each poll. The message comes as a function because finding the closest names is slow.
         if trouble != self._trouble:
             self._trouble = trouble
             self._log.error("%s", message())
+
+
+class Memory:
+    """What one watcher has seen; `watched` is what distinguishes it from other watchers of the same asset."""
+
+    def __init__(self, stores: Any, watched: list[str | None], log: Any) -> None:
+        # Assets whose watchers have equal arguments share one trigger. No public attribute leads to all their stores.
+        self._stores = [] if stores is None else list(stores._by_name.values())
+        # The store's keys have at most 512 characters; a segment's name may have more.
+        digest = hashlib.sha256(json.dumps(watched).encode()).hexdigest()
+        self._key = f"mparticle_segment_seen_{digest[:32]}"
+        self._log = log
+        self._kept: Seen | None = None
+
+    async def recall(self) -> Seen | None:
+        """Return what was seen last, or None."""
+        found = [kept for store in self._stores if (kept := await self._read(store)) is not None]
+        # An event goes to all assets of this trigger, so the latest counts for all.
+        self._kept = max(found, key=lambda seen: seen.last_run or "", default=None)
+        return self._kept
+
+    async def _read(self, store: Any) -> Seen | None:
+        kept = await _call(store, "get", self._key)
+        try:
+            return None if kept is None else Seen.read(kept)
+        except ValueError as error:
+            self._log.warning("What the asset state store holds is taken as nothing: %s", error)
+            return None
+
+    def knows(self, seen: Seen | None) -> bool:
+        """Return whether there is nothing new to keep."""
+        return seen is None or seen == self._kept
+
+    async def keep(self, seen: Seen | None) -> None:
+        """Keep what was seen, if it is new. A failure is logged; the next poll tries again."""
+        if seen is None or self.knows(seen):
+            return
+        try:
+            for store in self._stores:
+                await _call(store, "set", self._key, asdict(seen))
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, the watchers go on
+            self._log.warning("A restart would repeat the last refresh, for it can't be kept: %s", error)
+        else:
+            self._kept = seen
+
+
+async def _call(store: Any, method: str, *arguments: Any) -> Any:
+    """Call the store without blocking the event loop; before Airflow 3.3.2 that takes a thread."""
+    if hasattr(store, f"a{method}"):
+        return await getattr(store, f"a{method}")(*arguments)
+    return await asyncio.to_thread(getattr(store, method), *arguments)

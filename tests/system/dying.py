@@ -12,8 +12,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.triggers.memory import Memory
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
+from airflow_provider_segments.triggers.watch import Memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

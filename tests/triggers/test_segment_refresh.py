@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import time
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.api.models import UserSegment
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
-from airflow_provider_segments.triggers import polls
+from airflow_provider_segments.triggers import watch as watching
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
 from airflow_provider_segments.triggers.watch import Seen, Watch
 
@@ -155,7 +156,7 @@ class TestWatch:
 
     def test_goes_on_from_what_was_seen(self, log: logging.Logger) -> None:
         """What was kept is the baseline."""
-        seen = Seen.read(json.loads(json.dumps(Seen("a", DAWN.isoformat()).to_dict())))
+        seen = Seen.read(json.loads(json.dumps(asdict(Seen("a", DAWN.isoformat())))))
         assert Watch("a", None, seen, log).update([segment()]) is None
         assert Watch("a", None, seen, log).update([segment(hours=1)])
 
@@ -180,7 +181,7 @@ def service() -> Iterator[Emulator]:
 def polled(service: Emulator, connect: Any, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """The service with the Connection to it, and no long pauses."""
     connect(service)
-    monkeypatch.setattr(polls, "_AFTER_A_FAILURE", SHORT)
+    monkeypatch.setattr(watching, "_AFTER_A_FAILURE", SHORT)
     if AIRFLOW_V_3_3_PLUS:
         monkeypatch.setattr(shared_polls, "_GATHERING", SHORT)
     return service
@@ -243,8 +244,8 @@ async def test_no_error_ends_a_poll() -> None:
             raise RuntimeError("a bug")
 
     hook: Any = Broken()
-    assert await polls.poll(hook, 1.0, logging.getLogger("airflow.task")) == (None, 60.0)
-    assert await polls.poll(hook, 300.0, logging.getLogger("airflow.task")) == (None, 300.0)
+    assert await watching.poll_segments(hook, 1.0, logging.getLogger("airflow.task")) == (None, 60.0)
+    assert await watching.poll_segments(hook, 300.0, logging.getLogger("airflow.task")) == (None, 300.0)
 
 
 @needs_3_3
