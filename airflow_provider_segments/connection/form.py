@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What the Connection's form shows: one description, for every Airflow.
-
-3.2 and later read it from the provider metadata, earlier ones from the hook class. Light to import, for the metadata
-is read at each start.
-"""
+"""What the Connection's form shows. Light to import: Airflow reads the provider metadata at each start."""
 
 from __future__ import annotations
 
@@ -57,57 +52,56 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
 }
 
 
-# Their Test button asks for port 0 when there is none, which their server refuses (apache/airflow#73298).
+# The Test button of these sends port 0 for an empty port, and their server refuses it (apache/airflow#73298).
 _TEST_NEEDS_A_PORT = ("3.3.1", "3.3.2")
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Return how the standard fields look, in the spelling of the hook method."""
+    """Return how the standard fields look, spelled as in the hook's method."""
     from airflow import __version__
     from packaging.version import Version
 
     source = "from the Project Page of mParticle Analytics"
     behaviour: dict[str, Any] = {
-        # All of the extra has fields of its own. Airflow 3 shows it all the same.
+        # Each extra has a field of its own. Airflow 3 shows the raw extra all the same.
         "hidden_fields": ["schema", "port", "extra"],
         "relabeling": {"host": "Host", "login": "API Key", "password": "Access Token"},
         "placeholders": {"host": DEFAULT_HOST, "login": source, "password": source},
     }
-    if Version(__version__).base_version in _TEST_NEEDS_A_PORT:  # vendors add a word of their own
+    if Version(__version__).base_version in _TEST_NEEDS_A_PORT:  # vendors append to the version
         behaviour["hidden_fields"].remove("port")
         behaviour["placeholders"]["port"] = "443, for the Test button of this Airflow; else empty"
     return behaviour
 
 
 def conn_fields() -> dict[str, dict[str, Any]]:
-    """Return the extra fields as the provider metadata has them."""
-    return {name: _conn_field(field) for name, field in EXTRA_FIELDS.items()}
-
-
-def _conn_field(field: ExtraField) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": [field.kind, "null"]}
-    if field.default is not None:
-        schema["default"] = field.default
-    if field.secret:
-        schema["format"] = "password"
-    return {"label": field.label, "description": field.description, "schema": schema}
+    """Return the extra fields for the provider metadata, where Airflow 3.2 and later find them."""
+    fields = {}
+    for name, field in EXTRA_FIELDS.items():
+        schema: dict[str, Any] = {"type": [field.kind, "null"]}
+        if field.default is not None:
+            schema["default"] = field.default
+        if field.secret:
+            schema["format"] = "password"
+        fields[name] = {"label": field.label, "description": field.description, "schema": schema}
+    return fields
 
 
 def widgets() -> dict[str, Any]:
-    """Return the extra fields as the hook's method has them."""
+    """Return the extra fields for the hook's method, which Airflow below 3.2 calls."""
     from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from flask_babel import lazy_gettext
     from wtforms import PasswordField, StringField
     from wtforms.validators import Optional, Regexp
 
-    # Numbers as text: Airflow 2 shows a number that is 0 as if it were not there, and saves that.
+    # Numbers are text fields: Airflow 2 would show a 0 as an empty field, and save it so.
     forms = {
         "integer": [Regexp(r"\s*\d+\s*$", message="It has to be a whole number from 0.")],
         "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number.")],
         "string": [],
     }
-    # With its value, for Airflow 2 takes an empty field for one that somebody has emptied. The stand-in that
-    # Airflow 3.0 and 3.1 put in its place takes no argument.
+    # Airflow 2 takes an empty field for one that somebody has emptied, so the value has to be in it. The stand-in
+    # that Airflow 3.0 and 3.1 use takes no argument.
     hidden = BS3PasswordFieldWidget()
     hidden.hide_value = False
     return {

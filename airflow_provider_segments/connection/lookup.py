@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look a Connection up in Airflow and have its secrets masked in every log."""
+"""Look up a Connection in Airflow and have its secrets masked in every log."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ from airflow_provider_segments.connection.form import EXTRA_FIELDS
 from airflow_provider_segments.connection.settings import HOOK_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
-    from airflow_provider_segments.connection.settings import ConnectionLike
+    from airflow.providers.common.compat.sdk import Connection
 
 log = logging.getLogger(__name__)
 
 
 def get_settings(conn_id: str) -> Settings:
-    """
-    Return the settings of a Connection.
-
-    :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
-    :raises ConfigurationError: it is wrong.
-    """
+    """Return the settings of a Connection, or raise ConnectionLookupError or ConfigurationError."""
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
@@ -35,22 +30,17 @@ def get_settings(conn_id: str) -> Settings:
 
 
 async def get_settings_async(conn_id: str) -> Settings:
-    """
-    Return the settings of a Connection without blocking the event loop.
-
-    :raises ConnectionLookupError: Airflow does not find it, which it also says when it could not look.
-    :raises ConfigurationError: it is wrong.
-    """
+    """Do the same without blocking the event loop."""
     try:
         connection = await get_async_connection(conn_id)
     except AirflowNotFoundException as error:
         raise _not_found(conn_id) from error
-    # Masking calls Airflow's supervisor, which blocks. Airflow 3.0's answers get mixed up when another kind of thread
-    # asks, and then its triggerer ends.
+    # Masking calls Airflow's supervisor, which blocks. Airflow 3.0 mixes up the answers when another kind of thread
+    # calls it, and then its triggerer ends.
     return await sync_to_async(_masked_settings)(connection)
 
 
-def _masked_settings(connection: ConnectionLike) -> Settings:
+def _masked_settings(connection: Connection) -> Settings:
     settings = read_settings(connection)
     for secret in settings.secrets:
         mask_secret(secret)
@@ -66,13 +56,9 @@ def _masked_settings(connection: ConnectionLike) -> Settings:
 
 def _not_found(conn_id: str) -> ConnectionLookupError:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    # A shell takes no other name, though Airflow would.
-    instead = (
-        f", or set the environment variable {variable} on workers and triggerers"
-        if variable.isidentifier()
-        else ""
-    )
+    # Airflow would take other names too, a shell would not.
+    instead = f", or set the environment variable {variable} on workers and triggerers"
     return ConnectionLookupError(
         f"Connection {conn_id!r} does not exist, or Airflow could not look it up. Create it under Admin > Connections "
-        f"with the type {HOOK_NAME!r}{instead}."
+        f"with the type {HOOK_NAME!r}{instead if variable.isidentifier() else ''}."
     )

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Connection, and the settings that both transports read from it. What its form shows stands in `form`."""
+"""The settings that both transports read from the Connection."""
 
 from __future__ import annotations
 
 import json
+import math
 import string
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
 
 CONN_TYPE = "mparticle_analytics"
 CONN_NAME_ATTR = "mparticle_conn_id"
@@ -21,24 +25,13 @@ DEFAULT_CONN_ID = "mparticle_analytics_default"
 HOOK_NAME = "mParticle Analytics"
 
 API_PATH = "/service/v1/segments"
-# White space, and characters without width: byte order mark, zero-width space, joiners, direction marks.
+_LIMIT = "max_requests_per_second"
+# White space and characters without width: byte order mark, zero-width space, joiners, direction marks.
 _PASTED = (
     string.whitespace
     + "\x85\u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff\u00ad\u2060"
     + "".join(map(chr, range(0x2000, 0x2010)))
 )
-
-
-class ConnectionLike(Protocol):
-    """What is read of an Airflow Connection, whichever version it is of."""
-
-    conn_id: Any
-    host: Any
-    port: Any
-    schema: Any
-    login: Any
-    password: Any
-    extra: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class Settings:
 
     base_url: str  # without a slash at the end
     authorization: str = field(repr=False)  # the header's value
-    secrets: tuple[str, ...] = field(repr=False)  # must not be shown anywhere
+    secrets: tuple[str, ...] = field(repr=False)  # never to be shown
     request_timeout: float  # seconds
     max_retries: int  # of a call on a worker
     max_requests_per_second: float | None
@@ -57,12 +50,8 @@ class Settings:
     unknown_extras: tuple[str, ...]
 
 
-def read_settings(connection: ConnectionLike) -> Settings:
-    """
-    Make settings of a Connection.
-
-    :raises ConfigurationError: it lacks something or holds nonsense; the message names the field.
-    """
+def read_settings(connection: Connection) -> Settings:
+    """Make settings of a Connection, or raise ConfigurationError, which names the field that is wrong."""
     where = f"Connection {connection.conn_id!r}"
     login = _credential(connection.login, "API Key (login)", where)
     token = _credential(connection.password, "Access Token (password)", where)
@@ -74,30 +63,27 @@ def read_settings(connection: ConnectionLike) -> Settings:
     base_url, is_loopback = _base_url(connection, where)
     extras = _extras(connection.extra, where)
     proxy = _proxy(extras, is_loopback, where)
+    limit = _number(extras, _LIMIT, where) if _LIMIT in extras else None
     basic = b64encode(f"{login}:{token}".encode()).decode()
     return Settings(
         base_url=base_url,
         authorization=f"Basic {basic}",
         secrets=(token, basic, *_proxy_password(proxy)),
-        request_timeout=_number(extras, "request_timeout", where, above=0),
-        max_retries=int(_number(extras, "max_retries", where, at_least=0)),
-        max_requests_per_second=_optional(extras, "max_requests_per_second", where),
+        request_timeout=_number(extras, "request_timeout", where),
+        max_retries=int(_number(extras, "max_retries", where)),
+        max_requests_per_second=limit,
         ca_bundle=_text(extras, "ca_bundle", where),
         proxy=proxy,
         is_loopback=is_loopback,
-        # The Test button of Airflow 2 sends each field a second time, under a long name.
+        # The Test button of Airflow 2 sends each field twice, the second time under a long name.
         unknown_extras=tuple(
-            sorted(
-                name
-                for name in set(extras) - set(EXTRA_FIELDS)
-                if not name.startswith(f"extra__{CONN_TYPE}__")
-            )
+            sorted(name for name in set(extras) - set(EXTRA_FIELDS) if f"extra__{CONN_TYPE}__" not in name)
         ),
     )
 
 
 def _credential(value: Any, label: str, where: str) -> str:
-    """Return it without what copy and paste brings along at its ends; what is inside it is not shown."""
+    """Strip what copy and paste leaves at the ends; the messages don't show the value."""
     text = str(value or "").strip(_PASTED)
     if not text:
         raise ConfigurationError(
@@ -111,7 +97,7 @@ def _credential(value: Any, label: str, where: str) -> str:
     return text
 
 
-def _base_url(connection: ConnectionLike, where: str) -> tuple[str, bool]:
+def _base_url(connection: Connection, where: str) -> tuple[str, bool]:
     given = (connection.host or "").strip() or DEFAULT_HOST
     scheme = (connection.schema or "https").lower()
     if scheme not in ("http", "https"):
@@ -136,16 +122,9 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
         (host or "").encode("idna")  # refuses empty and over-long parts of a name
     except ValueError:
         url, host, port = SplitResult("", "", "", "", ""), None, None
-    extra_path = url.path.rstrip("/") not in ("", API_PATH)
-    if (
-        not host
-        or any(c.isspace() for c in text)
-        or extra_path
-        or url.query
-        or url.fragment
-        or "@" in url.netloc
-    ):
-        # What was given is not repeated when it may hold credentials.
+    other_parts = url.path.rstrip("/") not in ("", API_PATH), url.query, url.fragment, "@" in url.netloc
+    if not host or any(other_parts) or any(c.isspace() for c in text):
+        # Don't repeat what may hold credentials.
         shown = "" if "@" in given or "?" in given else f" {given!r}"
         raise ConfigurationError(
             f"{where} has a Host{shown} that is not one. Write a bare host ({DEFAULT_HOST}), host:port, or an "
@@ -155,7 +134,6 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
 
 
 def is_loopback_host(host: str) -> bool:
-    """Tell whether a host is this machine."""
     if host == "localhost":
         return True
     try:
@@ -172,51 +150,28 @@ def _extras(extra: Any, where: str) -> Mapping[str, Any]:
     except ValueError:
         extras = None
     if not isinstance(extras, Mapping):
-        raise ConfigurationError(
-            f'{where}: the Extra is not a JSON object, such as {{"request_timeout": 30}}.'
-        )
+        raise ConfigurationError(f'{where}: the Extra is not a JSON object like {{"request_timeout": 30}}.')
     # An empty field of the form counts as not given.
     return {name: value for name, value in extras.items() if value is not None and value != ""}
 
 
-def _optional(extras: Mapping[str, Any], name: str, where: str) -> float | None:
-    return _number(extras, name, where, above=0) if name in extras else None
-
-
-def _number(
-    extras: Mapping[str, Any],
-    name: str,
-    where: str,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-) -> float:
-    value = extras.get(name, EXTRA_FIELDS[name].default)
+def _number(extras: Mapping[str, Any], name: str, where: str) -> float:
+    value, whole = extras.get(name, EXTRA_FIELDS[name].default), EXTRA_FIELDS[name].kind == "integer"
     number = _as_number(value)
-    whole = EXTRA_FIELDS[name].kind == "integer"
-    fits = (
-        number is not None
-        and abs(number) < 1e9
-        and (above is None or number > above)
-        and (at_least is None or number >= at_least)
-        and (not whole or number == int(number))
-    )
-    if number is None or not fits:
-        kind = "a whole number" if whole else "a number"
-        bound = f"above {above}" if above is not None else f"from {at_least}"
-        raise ConfigurationError(
-            f"{where}: the extra {name!r} is {value!r}, but it has to be {kind} {bound}."
-        )
+    fits = 0 <= number < 1e9 and number.is_integer() if whole else 0 < number < 1e9
+    if not fits:
+        kind = "a whole number from 0" if whole else "a number above 0"
+        raise ConfigurationError(f"{where}: the extra {name!r} is {value!r}, but it must be {kind}.")
     return number
 
 
-def _as_number(value: Any) -> float | None:
+def _as_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
+        return math.nan
     try:
         return float(value)
     except (ValueError, OverflowError):
-        return None
+        return math.nan
 
 
 def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
@@ -242,7 +197,5 @@ def _proxy(extras: Mapping[str, Any], is_loopback: bool, where: str) -> str | No
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(
-            f"{where}: the extra 'proxy' has to be a URL like http://proxy.example.com:3128."
-        )
+        raise ConfigurationError(f"{where}: the extra 'proxy' has to be a URL like http://proxy:3128.")
     return proxy
