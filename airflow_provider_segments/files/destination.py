@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Arguments of a copy; what they mean holds for a stream too.
+# Arguments that only a copy takes; a stream follows them too.
 _COPY_ONLY = ("MetadataDirective", "TaggingDirective")
 _SOURCE_KEYS = ("CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey", "CopySourceSSECustomerKeyMD5")
-# Arguments that S3 wants on each request that concerns the object, where the operation takes them.
+# Arguments that S3 expects on every request about the object, if the operation takes them.
 _REQUEST_ARGS = (
     "ExpectedBucketOwner",
     "RequestPayer",
@@ -42,21 +42,12 @@ _REQUEST_ARGS = (
 )
 _MEBIBYTE = 1024 * 1024
 _PART = 8 * _MEBIBYTE
-_MOST_PARTS = (
-    10_000  # of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-)
+# Of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+_MOST_PARTS = 10_000
 
 
 class Destination:
-    """
-    Where a file is to go.
-
-    :param bucket: the bucket.
-    :param key: the key, to the letter.
-    :param aws_conn_id: the AWS Connection that may write it.
-    :param extra_args: boto3's ``ExtraArgs``.
-    :param transfer_config_args: arguments of boto3's ``TransferConfig``.
-    """
+    """Where a file is to go. Each argument means what it means for `UserSegmentToS3Operator`."""
 
     def __init__(
         self,
@@ -71,11 +62,7 @@ class Destination:
         self._transfer_config_args = transfer_config_args
 
     def check_arguments(self) -> None:
-        """
-        Check the arguments before anything is requested.
-
-        :raises ConfigurationError: one is not known, or can't hold in each way the file may take.
-        """
+        """Raise ConfigurationError for an argument that is unknown or does not suit both a copy and a stream."""
         if unknown := sorted(set(self._extra_args) - _known_args()):
             raise ConfigurationError(
                 f"extra_args has {', '.join(map(repr, unknown))}, which can't hold both where the file is copied "
@@ -101,7 +88,6 @@ class Destination:
         return s3_console_url(self.bucket, self.key, domain)
 
     def exists(self) -> bool:
-        """Return whether there is an object already."""
         from botocore.exceptions import ClientError
 
         with s3_failures(self.uri, "looked for", self._aws_conn_id):
@@ -114,7 +100,7 @@ class Destination:
         return True
 
     def abort_leftovers(self) -> None:
-        """Abort the multipart uploads to this key that were never finished, as far as that is allowed."""
+        """Abort the unfinished multipart uploads to this key, if the credentials allow that."""
         try:
             aborted = sum(map(self._abort, self._leftovers()))
         except Exception as error:  # noqa: BLE001 - an S3 without this call answers with whatever it likes
@@ -129,11 +115,7 @@ class Destination:
                 log.info("Aborted %d unfinished uploads of an earlier try to %s.", aborted, self.uri)
 
     def copy(self, file: ExportFile) -> int:
-        """
-        Copy an object inside S3, in parts if it is large, and return its size in bytes.
-
-        :param file: where it is; these credentials have to reach it.
-        """
+        """Copy an object inside S3, in parts if it is large, and return its size in bytes."""
         from boto3.s3.transfer import create_transfer_manager
 
         source = {"Bucket": file.s3_bucket, "Key": file.s3_key}
@@ -145,17 +127,13 @@ class Destination:
             s3_failures(self.uri, "written", self._aws_conn_id),
             create_transfer_manager(self._client, config) as manager,
         ):
-            # The manager itself would ask for the size, with the ExpectedBucketOwner of the destination.
+            # Else the manager asks for the size itself, with the destination's ExpectedBucketOwner.
             known = [_known_source(size, etag)]
             manager.copy(source, self.bucket, self.key, self._copy_args(found), known).result()
         return size
 
     def write(self, source: Source) -> int:
-        """
-        Write what is read, in constant memory, and return its size in bytes.
-
-        :param source: the file.
-        """
+        """Write a file from its source, in constant memory, and return its size in bytes."""
         with s3_failures(self.uri, "written", self._aws_conn_id), io.BufferedReader(source) as stream:  # type: ignore[type-var]
             # An error while reading is ours already, and ends the upload.
             self._client.upload_fileobj(
@@ -191,12 +169,12 @@ class Destination:
         """Return the arguments of a copy, given the answer to a HEAD of the source."""
         keys = {name: self._extra_args[name] for name in _SOURCE_KEYS if name in self._extra_args}
         same = {"CopySourceIfMatch": source["ETag"]} if source.get("ETag") else {}
-        # As a copy in parts has neither the source's metadata nor its tags, unless they are given.
+        # A copy in parts keeps neither the source's metadata nor its tags, so none does; the arguments give them.
         directives = dict.fromkeys(_COPY_ONLY, "REPLACE")
         return {**self._object_args(metadata_of(source)), **keys, **same, **directives}
 
     def _args_of(self, operation: str) -> dict[str, Any]:
-        """Return those of extra_args that a request which neither reads the source nor writes the object takes."""
+        """Return the extra_args of a request that neither reads the source nor writes the object."""
         taken = self._client.meta.service_model.operation_model(operation).input_shape.members
         return {
             name: value for name, value in self._extra_args.items() if name in _REQUEST_ARGS and name in taken
@@ -232,7 +210,7 @@ class Destination:
             )
 
     def _check_values(self) -> None:
-        """Let boto3 check names, types and characters; to sign a URL sends nothing."""
+        """Let boto3 check names, types and characters by signing a URL, which sends nothing."""
         from botocore.exceptions import ParamValidationError
 
         parameters = {**self._place, "CopySource": f"{self.bucket}/{self.key}", **self._extra_args}
@@ -240,10 +218,8 @@ class Destination:
         with s3_failures(self.uri, "written", self._aws_conn_id):
             try:
                 self._client.generate_presigned_url("copy_object", Params=parameters)
-            except (
-                ParamValidationError,
-                TypeError,
-            ) as error:  # a TypeError is of a key that is neither text nor bytes
+            # A TypeError comes from a key that is neither text nor bytes.
+            except (ParamValidationError, TypeError) as error:
                 raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError, UserSegmentsError
 from airflow_provider_segments.api.redaction import excerpt
-from airflow_provider_segments.files.source import CHANGED, Body, Source, ascii_text, span_of
+from airflow_provider_segments.files.source import CHANGED, GONE, Body, Source, ascii_text, span_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +37,6 @@ _METADATA = (
     "Expires",
     "Metadata",
 )
-_GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
 _ADVICE = {
     "NoSuchBucket": "There is no such bucket.",
     "ExpiredToken": "Renew the credentials.",
@@ -50,18 +49,8 @@ _ADVICE = {
 } | dict.fromkeys(("412", "PreconditionFailed", "304", "416", "InvalidRange"), f"{CHANGED.capitalize()}.")
 
 
-@contextmanager
-def open_s3(
-    file: ExportFile, aws_conn_id: str | None, extra_args: Mapping[str, Any] | None = None
-) -> Iterator[Source]:
-    """
-    Read an object of S3.
-
-    :param file: where it is.
-    :param aws_conn_id: the AWS Connection that may read it.
-    :param extra_args: boto3's ``ExtraArgs`` of a copy; those that concern the source hold.
-    :raises FileTransferError: it can't be read.
-    """
+def open_s3(file: ExportFile, aws_conn_id: str | None, extra_args: Mapping[str, Any] | None = None) -> Source:
+    """Open an object of S3, or raise FileTransferError; of a copy's extra_args, those about the source apply."""
     if not file.s3_bucket:
         raise FileTransferError(f"{file.filename} is not the address of a file on S3.")
     with s3_failures(file.filename, "read", aws_conn_id):
@@ -74,8 +63,7 @@ def open_s3(
             answer = client.get_object(**{**place, **span, **validator})
         return _body_of(answer, offset)
 
-    with closing(Source(file.filename, fetch)) as source:
-        yield source
+    return Source(file.filename, fetch)
 
 
 def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
@@ -104,11 +92,7 @@ def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
 
 
 def metadata_of(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return what an object keeps when it is copied, as arguments.
-
-    :param answer: boto3's, to a HEAD or GET.
-    """
+    """Return what an object keeps when it is copied, as arguments, from the answer to a HEAD or GET."""
     found = {name: answer[name] for name in _METADATA if answer.get(name)}
     if "Metadata" in found:
         found["Metadata"] = {name: ascii_text(value) for name, value in found["Metadata"].items()}
@@ -116,20 +100,12 @@ def metadata_of(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_args(extra_args: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return the arguments of a read that a copy's arguments ask for.
-
-    :param extra_args: boto3's ``ExtraArgs`` of a copy.
-    """
+    """Return the arguments of a read that a copy's arguments ask for."""
     return {READ_ARGS[name]: value for name, value in extra_args.items() if name in READ_ARGS}
 
 
 def s3_client(aws_conn_id: str | None) -> Any:
-    """
-    Return boto3's client with the credentials of a Connection.
-
-    :param aws_conn_id: the AWS Connection; None for what boto3 finds by itself.
-    """
+    """Return boto3's client with a Connection's credentials; without one, with those boto3 finds by itself."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     return S3Hook(aws_conn_id=aws_conn_id).get_conn()
@@ -137,13 +113,7 @@ def s3_client(aws_conn_id: str | None) -> Any:
 
 @contextmanager
 def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
-    """
-    Turn boto3's errors into ours, which say whether an object is gone or forbidden.
-
-    :param uri: the object.
-    :param what: what is done to it: ``read``, ``written`` or ``looked for``.
-    :param aws_conn_id: with which AWS Connection.
-    """
+    """Turn boto3's errors into ours; `what` is done to the object: ``read``, ``written`` or ``looked for``."""
     from airflow.providers.common.compat.sdk import AirflowException
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -165,7 +135,7 @@ def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
 
 def _advice(code: str, what: str) -> str:
     if code in NOT_FOUND and what == "read":
-        return _GONE
+        return GONE
     if code in ("403", "AccessDenied", "Forbidden") and what == "looked for":
         return "Allow it s3:GetObject and s3:ListBucket, or set replace=True, which needs neither."
     if code in ("403", "AccessDenied", "Forbidden"):

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-An export's file as a stream, wherever it is.
-
-The service's credentials go to neither S3 nor the host of a URL, and the query of a URL is shown nowhere.
-"""
+"""An export's file as a stream. No API credential goes to S3 or a URL's host, and no URL's query is shown."""
 
 from __future__ import annotations
 
@@ -11,13 +7,13 @@ import io
 import logging
 import re
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.calls import Call
 from airflow_provider_segments.api.errors import CallError, FileTransferError, NoAnswerError
 from airflow_provider_segments.api.retries import Failures, RetryBudget, retry_delay
-from airflow_provider_segments.connection.form import EXTRA_FIELDS
+from airflow_provider_segments.connection.form import DEFAULT_RETRIES
 from airflow_provider_segments.utils.clock import Clock, utcnow
 
 if TYPE_CHECKING:
@@ -29,49 +25,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-#: What is wrong when the file is no longer the one that was begun.
+#: What is wrong when the rest is no longer of the file that was begun.
 CHANGED = "the file has changed meanwhile"
+GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
 _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """
-    One answer's body.
+    """One answer's body."""
 
-    :param read: returns at most so many of the next bytes, none at the end; raises `CallError` when it is cut.
-    :param close: ends the answer.
-    :param start: where in the file it begins.
-    :param size: of the whole file in bytes, if it is known.
-    :param validator: what makes a later request fail if the file has changed by then; empty if there is nothing.
-    :param metadata: what the object keeps on its way, by boto3's names.
-    """
-
-    read: Callable[[int], bytes]
+    read: Callable[[int], bytes]  # at most so many bytes, none at the end; raises CallError when it is cut
     close: Callable[[], None]
-    start: int
-    size: int | None
-    validator: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    start: int  # where in the file it begins
+    size: int | None  # of the whole file in bytes, if known
+    validator: Mapping[str, Any]  # lets a later request fail if the file has changed; may be empty
+    metadata: Mapping[str, Any]  # what the copy of the file keeps, by boto3's names
 
 
 class Source(io.RawIOBase):
-    """
-    A file that is read in order and in constant memory, and resumed where its connection was cut.
-
-    :param filename: its location, fit for a log.
-    :param fetch: requests the file from an offset on, with an earlier answer's validator. It raises `CallError` for
-        what may be repeated, else `FileTransferError`.
-    :param max_retries: repetitions without any progress.
-    """
+    """A file that is read in order and in constant memory, and resumed where its connection was cut."""
 
     clock = Clock()
 
     def __init__(
         self,
-        filename: str,
+        filename: str,  # fit for a log
+        # Given an offset and an earlier answer's validator; raises CallError for what may be repeated.
         fetch: Callable[[int, Mapping[str, Any]], Body],
-        max_retries: int = int(str(EXTRA_FIELDS["max_retries"].default)),
+        max_retries: int = DEFAULT_RETRIES,  # without any progress
     ) -> None:
         self.filename, self.bytes_read = filename, 0
         self._fetch, self._budget = fetch, RetryBudget.default(max_retries)
@@ -83,16 +65,10 @@ class Source(io.RawIOBase):
         self._open()
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """
-        Read the next bytes into the buffer and return how many there are; 0 at the end.
-
-        :param buffer: what to fill.
-        :raises FileTransferError: the file can't be read to its end.
-        """
+        """Read the next bytes into the buffer and return how many there are; 0 at the end."""
         while True:
             body = self._body or self._open()
             try:
@@ -111,7 +87,6 @@ class Source(io.RawIOBase):
             return len(data)
 
     def close(self) -> None:
-        """End the answer."""
         self._close_body()
         super().close()
 
@@ -133,18 +108,16 @@ class Source(io.RawIOBase):
         return body
 
     def _check_resumed(self, body: Body) -> None:
-        """Append nothing but the rest of the same file."""
+        """Raise FileTransferError unless this is the rest of the same file."""
         same = body.size == self.size and body.validator in ({}, self._validator)
         if same and body.start == self.bytes_read:
             return
         self._close_body()
         what = "its server does not resume downloads" if same else CHANGED
-        raise FileTransferError(
-            f"{self.filename} was cut after {self.bytes_read} bytes, and {what}. Try again."
-        )
+        raise FileTransferError(f"{self.filename} was cut after {self.bytes_read} bytes: {what}. Try again.")
 
     def _wait_to_retry(self, error: CallError) -> None:
-        """Sleep as long as the retry rules say; progress begins a new count."""
+        """Sleep as long as the retry rules say; progress resets their count."""
         if self.bytes_read and not self._validator:
             raise FileTransferError(
                 f"{self.filename} was cut after {self.bytes_read} bytes, and can't be resumed safely: its server sent "
@@ -168,14 +141,7 @@ class Source(io.RawIOBase):
 def span_of(
     offset: int, status: int, content_range: str | None, length: int | None
 ) -> tuple[int, int | None]:
-    """
-    Return where an answer's body begins in the file, and the size of the file if it is known.
-
-    :param offset: where it was asked to begin.
-    :param status: the HTTP status.
-    :param content_range: the answer's ``Content-Range``, if it has one.
-    :param length: the answer's ``Content-Length``, if it has one.
-    """
+    """Return where in the file an answer's body begins, and the file's size if it is known."""
     if found := _CONTENT_RANGE.fullmatch(content_range or ""):
         return int(found[1]), None if found[2] == "*" else int(found[2])
     start = offset if status == 206 else 0
@@ -183,7 +149,7 @@ def span_of(
 
 
 def ascii_text(value: str) -> str:
-    """Return a header's value as S3 returns what is not ASCII (RFC 2047); botocore sends nothing else."""
+    """Encode a header's value as S3 does where it is not ASCII (RFC 2047): botocore sends only ASCII."""
     if value.isascii():
         return value
     try:
@@ -194,15 +160,9 @@ def ascii_text(value: str) -> str:
 
 
 def ensure_kept(export: SegmentExport) -> ExportFile:
-    """
-    Return where a complete export's file is, if the service still keeps it.
-
-    :param export: the export.
-    :raises FileTransferError: it names no file, or the file has expired.
-    """
+    """Return where a complete export's file is, or raise FileTransferError if it has expired."""
     file = export.ensure_complete().file
-    if file is None:
-        raise FileTransferError(f"{export.label} names no file.")
+    assert file
     if export.expires_at and export.expires_at <= utcnow():
         raise FileTransferError(
             f"The file of {export.label} expired at {export.expires_at:%Y-%m-%d %H:%M} UTC: the service keeps files "

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from html import unescape
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -27,7 +26,7 @@ from airflow_provider_segments.api.errors import (
 from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.api.redaction import excerpt
 from airflow_provider_segments.connection.settings import is_loopback_host
-from airflow_provider_segments.files.source import CHANGED, Body, Source, ascii_text, span_of
+from airflow_provider_segments.files.source import CHANGED, GONE, Body, Source, ascii_text, span_of
 from airflow_provider_segments.transports.common import proxy_of
 from airflow_provider_segments.transports.requests import error_class_of, reason_of, session_for
 
@@ -39,20 +38,13 @@ if TYPE_CHECKING:
 _MAX_REDIRECTS = 5
 _MAX_ERROR_BYTES = 16 * 1024
 _ERROR_FIELD = r"<{0}>\s*([^<]{{1,2000}}?)\s*</{0}>"
-_METADATA = {
-    "Cache-Control": "CacheControl",
-    "Content-Disposition": "ContentDisposition",
-    "Content-Encoding": "ContentEncoding",
-    "Content-Language": "ContentLanguage",
-    "Content-Type": "ContentType",
-}
+_METADATA = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type")
 _USER_METADATA = "x-amz-meta-"
-# All alike: a file's host opens no ticket at a 500, and S3's RequestTimeout is a 400.
+# All repeated alike: unlike the API, a file's host opens no ticket at a 500. S3's RequestTimeout is a 400.
 _REPEATED = (429, 500, 502, 503, 504)
 _REPEATED_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
 
 _EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
-_GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
 _WRONG_REGION = "The URL is for another region than the bucket's: tell the support of the service."
 _ADVICE = {
     "ExpiredToken": _EXPIRED,
@@ -62,8 +54,8 @@ _ADVICE = {
     "not a proxy, tell the support of the service.",
     "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
     "RequestExpired": _EXPIRED,
-    "NoSuchKey": _GONE,
-    "NoSuchVersion": _GONE,
+    "NoSuchKey": GONE,
+    "NoSuchVersion": GONE,
     "NoSuchBucket": "The service's bucket is gone. Request another export.",
     "InvalidAccessKeyId": "The key that signed the URL is not valid any more. Try again: each try asks for a new URL.",
     "InvalidObjectState": "The file has been archived. Request another export.",
@@ -78,8 +70,8 @@ _ADVICE = {
 _STATUS_ADVICE = {
     # S3 answers 403 also where there is no file, and for an expired policy.
     403: "It may have expired: request another export.",
-    404: _GONE,
-    410: _GONE,
+    404: GONE,
+    410: GONE,
     412: _ADVICE["PreconditionFailed"],
     416: _ADVICE["InvalidRange"],
 }
@@ -87,14 +79,8 @@ _STATUS_ADVICE = {
 
 @contextmanager
 def open_url(url: str, settings: Settings) -> Iterator[Source]:
-    """
-    Read what a URL leads to.
-
-    :param url: its query is a secret and is not shown.
-    :param settings: of the Connection, for CA bundle, proxy, timeout and retries; its credentials are not sent.
-    :raises FileTransferError: it can't be read.
-    """
-    with _session(settings) as session:
+    """Open what a URL leads to, with the Connection's CA bundle, proxy, timeout and retries, but no credential."""
+    with session_for(settings) as session:
 
         def fetch(offset: int, validator: Mapping[str, Any]) -> Body:
             headers = {"Accept-Encoding": "identity", **validator}
@@ -102,22 +88,14 @@ def open_url(url: str, settings: Settings) -> Iterator[Source]:
                 headers["Range"] = f"bytes={offset}-"
             return _body_of(_get(session, url, headers, settings), offset)
 
-        with closing(Source(file_location(url).filename, fetch, settings.max_retries)) as source:
+        with Source(file_location(url).filename, fetch, settings.max_retries) as source:
             yield source
-
-
-def _session(settings: Settings) -> requests.Session:
-    session = session_for(settings)
-    # Even where redirects are not followed, requests would read their bodies and decode their targets.
-    session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return session
 
 
 def _get(
     session: requests.Session, url: str, headers: Mapping[str, str], settings: Settings
 ) -> requests.Response:
-    """Return the answer with the file; all errors are without the query and without a cause that shows it."""
+    """Return the answer with the file. No error shows the query, and none has a cause that does."""
     try:
         response = _follow(session, url, headers, settings)
     except UserSegmentsError:
@@ -149,7 +127,7 @@ def _follow(
         if not response.is_redirect:
             return response
         response.close()
-        # A header is decoded as Latin-1, whatever its bytes are; they are what is quoted.
+        # requests decodes a header as Latin-1, whatever its bytes are; quote the bytes.
         location = response.headers["Location"].encode("latin-1")
         url = urljoin(url, quote(location, safe="!#$%&'()*+,/:;=?@[]~"))
     raise FileTransferError(f"{file_location(url).filename}: redirected more than {_MAX_REDIRECTS} times.")
@@ -170,7 +148,7 @@ def _checked_host(url: str) -> str:
 
 def _body_of(response: requests.Response, offset: int) -> Body:
     def read(size: int) -> bytes:
-        try:  # as stored: what is kept compressed has to have the length that was announced
+        try:  # not decoded: the announced length is that of the compressed file
             return bytes(response.raw.read(size, decode_content=False))
         except (HTTPError, OSError) as error:
             raise NoAnswerError(_shown(error)) from None
@@ -191,9 +169,9 @@ def _validator_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _metadata_of(headers: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
-        argument: ascii_text(headers[name]) for name, argument in _METADATA.items() if headers.get(name)
+        name.replace("-", ""): ascii_text(headers[name]) for name in _METADATA if headers.get(name)
     }
-    with suppress(KeyError, ValueError, OverflowError):  # such as 0, for at once
+    with suppress(KeyError, ValueError, OverflowError):  # such as 0, which means at once
         expires = parsedate_to_datetime(headers["Expires"])
         found["Expires"] = expires if expires.tzinfo else expires.replace(tzinfo=timezone.utc)
     users = {
@@ -242,8 +220,6 @@ def _field(name: str, body: str) -> str:
 
 
 def _shown(error: Any) -> str:
-    """Return the words of what lies behind the libraries' own errors, which repeat the URL."""
-    reason = getattr(error, "reason", error)
-    return (
-        excerpt(str(reason)).rstrip(".") if isinstance(reason, OSError | HTTPError) else type(error).__name__
-    )
+    """Return the cause behind the libraries' own errors, which would show the URL."""
+    cause = getattr(error, "reason", error)
+    return excerpt(str(cause)).rstrip(".") if isinstance(cause, OSError | HTTPError) else type(error).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -83,9 +84,12 @@ class _Adapter(HTTPAdapter):
 
 
 def session_for(settings: Settings) -> requests.Session:
-    """Return a session that trusts whom the Connection says, and takes nothing else from the environment."""
+    """Return a session that trusts whom the Connection says, keeps no cookies and ignores the environment."""
     session = requests.Session()
     session.trust_env = False  # else .netrc would add credentials
+    # Even where redirects are not followed, requests would read their bodies and decode their targets.
+    session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("https://", _Adapter(tls_context(settings)))
     return session
 
@@ -96,8 +100,6 @@ class RequestsTransport:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._session = session_for(settings)
-        # Even where redirects are not followed, requests would read their bodies and take their targets apart.
-        self._session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
         proxy = proxy_of(settings)
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
 

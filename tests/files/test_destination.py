@@ -328,7 +328,7 @@ def zeros(length: int, size: int) -> Body:
         left -= count
         return bytes(count)
 
-    return Body(read, lambda: None, 0, size)
+    return Body(read, lambda: None, 0, size, {}, {})
 
 
 @pytest.mark.parametrize(
