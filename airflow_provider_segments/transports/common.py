@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both transports share: headers, whom to trust, which proxy, and the words for what goes wrong."""
+"""What both transports share: headers, trust, proxy and error messages."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
 
-from airflow_provider_segments.api import calls
-from airflow_provider_segments.api.errors import (
-    CallError,
-    CertificateError,
-    ConfigurationError,
-    NoAnswerError,
-    NotSentError,
-    OversizedError,
-    maybe_started,
-)
+from airflow_provider_segments.api import calls, errors
 from airflow_provider_segments.api.redaction import excerpt
 
 if TYPE_CHECKING:
@@ -42,8 +33,8 @@ def headers_of(settings: Settings, call: Call[Any]) -> dict[str, str]:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Return whom to trust: what this machine trusts anyway, and the Connection's CA bundle in addition."""
-    # As requests and OpenSSL read them, so that one variable serves all of a machine's Python.
+    """Trust what this machine trusts, and the Connection's CA bundle in addition."""
+    # The variables that requests and OpenSSL read, so that one setting serves all Python on a machine.
     variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     set_here = {f"The environment's {name}": os.environ[name] for name in variables if os.environ.get(name)}
     usual = next(iter(set_here.items()), ("Python's own", DEFAULT_CA_BUNDLE_PATH))
@@ -63,7 +54,7 @@ def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
         else:
             context.load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             f"{what} {given!r} can't be read: {error}. It has to be a PEM file of CA certificates, or a directory "
             "that openssl rehash has prepared, on every worker and triggerer."
         ) from error
@@ -83,7 +74,7 @@ def proxy_of(settings: Settings) -> str | None:
     proxy = proxy if "://" in proxy else f"http://{proxy}"  # the environment's is often without a scheme
     scheme = proxy.partition("://")[0].lower()
     if scheme not in ("http", "https"):
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             f"The proxy is of the kind {scheme!r}, which is not supported. Use an HTTP proxy, or set the Connection's "
             "Proxy, which comes before HTTPS_PROXY."
         )
@@ -91,38 +82,27 @@ def proxy_of(settings: Settings) -> str | None:
 
 
 def raise_call_error(
-    kind: type[CallError], call: Call[Any], settings: Settings, error: BaseException
+    kind: type[errors.UserSegmentsError], call: Call[Any], settings: Settings, error: BaseException
 ) -> NoReturn:
-    """Raise ours for the library's: in words that say whether the service may have acted."""
+    """Raise our error for a library's, with words that say whether the service may have acted."""
     reason = excerpt(str(error) or type(error).__name__, settings.secrets)
-    if issubclass(kind, CertificateError):
-        said = (
-            "the service's TLS certificate is not trusted. If your company's network puts in its own, set the "
-            "Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the usual ones."
-        )
-    elif issubclass(kind, NotSentError):
-        said = (
-            f"could not connect to {settings.base_url}, so nothing was sent. Check the network and the Host."
-        )
-    elif issubclass(kind, NoAnswerError):
-        hint = " Check the network, or allow a longer Request timeout." if call.repeatable else ""
-        said = f"sent, but no complete answer came.{maybe_started(call.repeatable)}{hint}"
-    else:
-        said = f"the answer can't be read.{maybe_started(call.repeatable)}"
-    # The cause would show the URL of a proxy, with its password.
-    raise kind(f"{call.what}: {said} ({reason})") from None
+    hint = " Check the network, or allow a longer Request timeout." if call.repeatable else ""
+    started = errors.maybe_started(call.repeatable)
+    said: dict[type[errors.UserSegmentsError], str] = {
+        errors.CertificateError: "the service's TLS certificate is not trusted. If your company's network puts in its "
+        "own, set the Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the "
+        "usual ones.",
+        errors.NotSentError: f"could not connect to {settings.base_url}, so nothing was sent. Check the network and "
+        "the Host.",
+        errors.NoAnswerError: f"sent, but no complete answer came.{started}{hint}",
+        errors.UnreadableError: f"the answer can't be read.{started}",
+        errors.ConfigurationError: f"{settings.base_url} or the proxy is not an address that can be used. Check the "
+        "Connection's Host and Proxy.",
+    }
+    # A cause would show the URL of a proxy, with its password.
+    raise kind(f"{call.what}: {said[kind]} ({reason})") from None
 
 
-def no_address(call: Call[Any], error: Exception, settings: Settings) -> ConfigurationError:
-    reason = excerpt(str(error) or type(error).__name__, settings.secrets)
-    return ConfigurationError(
-        f"{call.what}: {settings.base_url} or the proxy is not an address that can be used ({reason}). Check the "
-        "Connection's Host and Proxy."
-    )
-
-
-def too_long(call: Call[Any]) -> OversizedError:
-    return OversizedError(
-        f"{call.what}: the answer is longer than {calls.MAX_BODY_BYTES} bytes and was not read."
-        f"{maybe_started(call.repeatable)}"
-    )
+def too_long(call: Call[Any]) -> errors.OversizedError:
+    said = f"the answer is longer than {calls.MAX_BODY_BYTES} bytes and was not read."
+    return errors.OversizedError(f"{call.what}: {said}{errors.maybe_started(call.repeatable)}")

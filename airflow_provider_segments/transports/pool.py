@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The clients that send calls for a Connection: one for each hook on a worker, one for all waits of an event loop.
-
-A thousand waiting exports must not mean a thousand sessions, TLS handshakes or look-ups of the Connection.
-"""
+"""Clients of a Connection: one for each hook on a worker, one for all waits of an event loop, be they a thousand."""
 
 from __future__ import annotations
 
@@ -25,13 +21,11 @@ if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
     from airflow_provider_segments.transports.aiohttp import AiohttpTransport
 
-# Seconds: credentials that were refused and have not changed are not looked up for each wait again.
+# Seconds, so that not every wait looks refused credentials up again when they have not changed.
 _REREAD_AFTER = 30.0
 
 
 class _Client:
-    """What both clients know of their Connection."""
-
     def __init__(self, mparticle_conn_id: str) -> None:
         self._conn_id = mparticle_conn_id
         self._settings: Settings | None = None
@@ -41,7 +35,6 @@ class _Client:
 
     @property
     def max_retries(self) -> int:
-        """The Connection's, or the default as long as it has not been read."""
         return self._settings.max_retries if self._settings else DEFAULT_RETRIES
 
     def _is_current(self, read_after: float) -> bool:
@@ -63,14 +56,13 @@ class WorkerClient(_Client):
 
     @property
     def settings(self) -> Settings:
-        """What the Connection says; read if need be."""
         if self._settings is None:
             self._use(get_settings(self._conn_id), 0.0)
         assert self._settings
         return self._settings
 
     def connect(self, read_after: float, now: float) -> None:
-        """Read the Connection, if that has not been done after an instant, and open the transport."""
+        """Open the transport, and read the Connection if it was not read after an instant."""
         if not self._is_current(read_after):
             self.close()
             self._use(get_settings(self._conn_id), now)
@@ -90,11 +82,7 @@ class WorkerClient(_Client):
 
 
 class SharedClient(_Client):
-    """
-    Sends calls for all that wait on one Connection, over aiohttp.
-
-    An async context manager that any number may have entered at a time; the last one to leave closes it.
-    """
+    """Sends the calls of all waits on one Connection, over aiohttp. The last of those who entered it closes it."""
 
     def __init__(self, mparticle_conn_id: str) -> None:
         super().__init__(mparticle_conn_id)
@@ -113,12 +101,12 @@ class SharedClient(_Client):
         if self._users == 0:
             del _clients[asyncio.get_running_loop()][self._conn_id]
             transport, self._transport = self._transport, None
-            # A transport in use is closed when its last call ends.
+            # `send` closes a transport in use when its last call ends.
             if transport and not self._in_flight[transport]:
                 await transport.close()
 
     async def connect(self, read_after: float, now: float) -> None:
-        """Read the Connection, if that has not been done after an instant, once for all that wait."""
+        """Read the Connection if it was not read after an instant, once for all that wait."""
         if self._transport and self._is_current(read_after):
             return
         async with self._opening:
@@ -136,7 +124,7 @@ class SharedClient(_Client):
 
         replaced, self._transport = self._transport, await AiohttpTransport.open(settings)
         self._use(settings, now)
-        # One in use is closed when its last call ends.
+        # `send` closes one in use when its last call ends.
         if replaced and not self._in_flight[replaced]:
             await replaced.close()
 
@@ -160,7 +148,7 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] 
 
 
 def shared_client(mparticle_conn_id: str) -> SharedClient:
-    """Return the client that all on this event loop share, to be entered as an async context at once."""
+    """Return the client that this event loop shares; enter it as an async context at once."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if (client := clients.get(mparticle_conn_id)) is None:
         client = clients[mparticle_conn_id] = SharedClient(mparticle_conn_id)

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Calls on requests: bytes out, bytes in, its errors turned into ours.
-
-It does not follow redirects (credentials would go along), read ``.netrc`` (it would replace them), or read more
-than `MAX_BODY_BYTES`.
-"""
+"""Calls on requests, without redirects (credentials would go along) and without ``.netrc`` (it would replace them)."""
 
 from __future__ import annotations
 
@@ -19,31 +14,17 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
 
-from airflow_provider_segments.api import calls
+from airflow_provider_segments.api import calls, errors
 from airflow_provider_segments.api.calls import Call, Reply
-from airflow_provider_segments.api.errors import (
-    CallError,
-    CertificateError,
-    NoAnswerError,
-    NotSentError,
-    UnreadableError,
-)
-from airflow_provider_segments.transports.common import (
-    CHUNK,
-    headers_of,
-    no_address,
-    proxy_of,
-    raise_call_error,
-    tls_context,
-    too_long,
-)
+from airflow_provider_segments.transports import common
+from airflow_provider_segments.transports.common import raise_call_error
 
 if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
 
 
 class _Connection(HTTPSConnection):
-    """A connection whose failures up to the end of the TLS handshake say that nothing was sent."""
+    """A connection that fails with NewConnectionError until the end of the TLS handshake: nothing was sent."""
 
     def connect(self) -> None:
         try:
@@ -59,7 +40,7 @@ class _Pool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Requests' own adapter, on such connections and with whom we trust."""
+    """An adapter with such connections and our own trust."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -74,7 +55,7 @@ class _Adapter(HTTPAdapter):
         return self._use_pool(super().proxy_manager_for(proxy, **kwargs, **contexts))
 
     def cert_verify(self, conn: Any, *_: Any) -> None:
-        """Add no other certificates to the context, as requests would."""
+        """Don't add requests' own certificates to the context."""
         conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
 
     @staticmethod
@@ -90,17 +71,15 @@ def session_for(settings: Settings) -> requests.Session:
     # Even where redirects are not followed, requests would read their bodies and decode their targets.
     session.get_redirect_target = lambda resp: None  # type: ignore[assignment,method-assign]
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.mount("https://", _Adapter(tls_context(settings)))
+    session.mount("https://", _Adapter(common.tls_context(settings)))
     return session
 
 
 class RequestsTransport:
-    """Calls on requests."""
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._session = session_for(settings)
-        proxy = proxy_of(settings)
+        proxy = common.proxy_of(settings)
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
 
     def send(self, call: Call[Any], timeout: float) -> Reply:
@@ -111,38 +90,35 @@ class RequestsTransport:
                 call.method,
                 self.settings.base_url + call.path,
                 data=call.body,
-                headers=headers_of(self.settings, call),
+                headers=common.headers_of(self.settings, call),
                 timeout=timeout,
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 return Reply(response.status_code, response.headers, self._read(call, response, until))
+        except ValueError as error:  # some of requests' own are ValueErrors too, such as InvalidURL
+            raise_call_error(errors.ConfigurationError, call, self.settings, error)
         except requests.exceptions.ContentDecodingError as error:
-            raise_call_error(UnreadableError, call, self.settings, error)
+            raise_call_error(errors.UnreadableError, call, self.settings, error)
         except requests.RequestException as error:
-            if isinstance(error, ValueError):  # InvalidURL and its like
-                raise no_address(call, error, self.settings) from None
             raise_call_error(error_class_of(error), call, self.settings, reason_of(error))
-        except ValueError as error:
-            raise no_address(call, error, self.settings) from None
 
     def _read(self, call: Call[Any], response: requests.Response, until: float) -> bytes:
         read = bytearray()
-        for chunk in response.iter_content(CHUNK):
+        for chunk in response.iter_content(common.CHUNK):
             read += chunk
             if len(read) > calls.MAX_BODY_BYTES:
-                raise too_long(call)
+                raise common.too_long(call)
             if time.monotonic() > until:  # requests' own timeout begins anew with each byte
                 raise requests.exceptions.ReadTimeout("the answer trickles in")
         return bytes(read)
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
 
 def reason_of(error: requests.RequestException) -> Any:
-    """Return what lies behind requests' and urllib3's own errors."""
+    """Return the cause behind requests' and urllib3's own errors."""
     reason: Any = error.args[0] if error.args else error
     if isinstance(reason, MaxRetryError):
         reason = reason.reason
@@ -150,9 +126,9 @@ def reason_of(error: requests.RequestException) -> Any:
     return reason.original_error if isinstance(reason, ProxyError) else reason
 
 
-def error_class_of(error: requests.RequestException) -> type[CallError]:
-    """Say how far it came: everything up to the end of the TLS handshake is one of two kinds of error."""
+def error_class_of(error: requests.RequestException) -> type[errors.CallError]:
+    """Tell how far the request got; two kinds of error mean that it was not sent."""
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return CertificateError
+        return errors.CertificateError
     unsent = isinstance(reason_of(error), NewConnectionError | ConnectTimeoutError)
-    return NotSentError if unsent else NoAnswerError
+    return errors.NotSentError if unsent else errors.NoAnswerError
