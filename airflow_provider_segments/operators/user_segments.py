@@ -13,8 +13,8 @@ from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_e
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
 from airflow_provider_segments.operators.reattach import ExportRecord
 from airflow_provider_segments.operators.waiting import WaitingOperator
+from airflow_provider_segments.utils.assets import lineage
 from airflow_provider_segments.utils.deadline import checked_poll_interval, deadline_of, in_seconds
-from airflow_provider_segments.utils.lineage import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asset events of a task's outlets."""
+"""What Airflow is told of a task's file: asset events and lineage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_provider_segments.api.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# What RFC 3986 allows in a path as it is, so that ordinary keys stay readable; no "*", which some take for a pattern.
+# RFC 3986 allows these in a path, and ordinary keys stay readable. Not "*", which some take for a pattern.
 _SAFE = "!$&'()+,;=:@/"
 
 
 def asset_uri(bucket: str, key: str) -> str:
-    """Return the URI of an object's asset: percent-encoded, for Airflow takes ASCII only and cuts a URI at ``#``."""
+    """Return the URI of an object's asset, percent-encoded: Airflow takes ASCII only and cuts a URI at ``#``."""
     path = quote(key, safe=_SAFE)
     stem = path.rstrip("/")
     # Airflow drops slashes at the end, and would make one asset of two keys.
@@ -46,3 +46,15 @@ def _asset_of(result: Mapping[str, Any], alias: str, log: Any) -> Asset | None:
             "The alias %r gets no asset: Airflow refuses %s: %s", alias, quoted(result["s3_uri"]), error
         )
         return None
+
+
+def lineage(service: str, result: Mapping[str, Any]) -> Any:
+    """Return OpenLineage's view of an export: from the segment to the object."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    outputs = []
+    if result["s3_uri"]:
+        outputs = [Dataset(namespace=f"s3://{result['s3_bucket']}", name=result["s3_key"])]
+    segment = Dataset(namespace=service, name=f"segments/{result['segment_id']}")
+    return OperatorLineage(inputs=[segment], outputs=outputs)
