@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-One function a call: what to send and how to read the answer, side by side.
-
-A transport sends a `Call` as it stands and hands the `Reply` to `read_reply`; it needs to know nothing else.
-"""
+"""The calls: what to send and how to read the answer. A transport only sends a `Call` and returns a `Reply`."""
 
 from __future__ import annotations
 
@@ -18,12 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_provider_segments.api.errors import (
-    ConfigurationError,
-    UnreadableError,
-    maybe_started,
-    refusal,
-)
+from airflow_provider_segments.api.errors import ConfigurationError, UnreadableError, maybe_started, refusal
 from airflow_provider_segments.api.models import RequestedExport, SegmentExport, UserSegment
 from airflow_provider_segments.api.redaction import excerpt
 
@@ -66,7 +57,7 @@ def list_segments() -> Call[list[UserSegment]]:
 
 
 def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentExport]:
-    """Request an export. Every one that is accepted starts another export, and none can be cancelled."""
+    """Request an export. Each request that is accepted starts another export, and none can be cancelled."""
     _check_id("segment_id", segment_id)
     body = json.dumps({"segmentId": segment_id, "outputFormat": output_format}).encode()
     what = f"Requesting an export of segment {segment_id}"
@@ -93,12 +84,7 @@ def _check_id(name: str, value: str) -> None:
 
 
 def read_reply(call: Call[T], reply: Reply, *, now: float, secrets: tuple[str, ...] = ()) -> T:
-    """
-    Return what the answer holds.
-
-    :raises RefusedError: the status is not 2xx.
-    :raises UnreadableError: the body is not what the call is answered with.
-    """
+    """Return what the answer holds; raise RefusedError if it is not 2xx, UnreadableError if it is something else."""
     if not 200 <= reply.status < 300:
         raise refusal(
             call.what,
@@ -133,7 +119,7 @@ def _parse(call: Call[T], body: bytes) -> T:
 
 
 def _repaired(body: bytes) -> str:
-    """Return JSON without a byte order mark, with U+FFFD for what is no character, such as half an emoji."""
+    """Return JSON without a byte order mark, and with U+FFFD for what is no character, such as half an emoji."""
     text = body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
     text = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -153,12 +139,7 @@ def _why(error: Exception) -> str:
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """
-    Read seconds or an HTTP date (RFC 9110, sections 5.6.7 and 10.2.3) leniently; return None if it is neither.
-
-    :param value: of the header.
-    :param now: seconds since the epoch.
-    """
+    """Return the seconds that a Retry-After asks for (RFC 9110, sections 5.6.7 and 10.2.3), read leniently, or None."""
     if value is None:
         return None
     if seconds := _SECONDS.fullmatch(value.strip()):

@@ -17,7 +17,7 @@ What can go wrong, each with what to do about it.
           OversizedError        answered with more bytes than are accepted
       ExportFailedError         the service reports that the export failed
       ExportTimeoutError        the deadline of a wait passed
-      AbandonedTryError         Airflow has given the running try up
+      AbandonedTryError         Airflow has given up the running try
       EventError                a resumed task got an event it can't believe
       FileTransferError         the export's file is not there, may not be had, or did not come whole
         ObjectExistsError       the destination exists
@@ -136,14 +136,14 @@ class ExportTimeoutError(UserSegmentsError, TimeoutError):
 
 
 class AbandonedTryError(UserSegmentsError):
-    """Airflow has given the running try up, so it is to request nothing."""
+    """Airflow has given up the running try, so it must request nothing."""
 
 
 class EventError(UserSegmentsError):
     """A resumed task got no event, one of another export, or one that is not understood."""
 
 
-# What each status means stands in mParticle's table of status codes; what to do beyond it is ours.
+# The meaning of each status comes from mParticle's table of status codes, the advice beyond it is ours.
 _ADVICE = {
     401: (
         "the API key or the access token is wrong. Compare the Connection's API Key and Access Token with the Project "
@@ -172,15 +172,7 @@ _DOCUMENTED = (401, 403, 429)
 def refusal(
     what: str, status: int, body: str, retry_after: float | None = None, *, repeatable: bool = True
 ) -> RefusedError:
-    """
-    Build the error of an answer that is not 2xx.
-
-    :param what: the call in words, for the message.
-    :param status: the HTTP status.
-    :param body: the body's excerpt.
-    :param retry_after: seconds the service asked to wait.
-    :param repeatable: whether the call may be sent again.
-    """
+    """Return the error for an answer that is not 2xx; `what` is the call in words, `body` an excerpt."""
     started = maybe_started(repeatable or status < 500)
     said = f" The service said: {body}" if body else ""
     message = f"{what}: HTTP {status}: {_advice(status)}.{started}{said}"
@@ -191,26 +183,18 @@ def _advice(status: int) -> str:
     if 300 <= status < 400:
         return _REDIRECTED
     known = _SAME_ADVICE.get(status, status)
-    # Other 5xx are undocumented: treated with the same care as the one that opens tickets.
+    # Other 5xx are undocumented: treat them like 500, which opens a ticket.
     return _ADVICE.get(500 if known > 502 else known, _OTHER)
 
 
 def maybe_started(repeatable: bool) -> str:
-    """
-    Return what a message adds when the service may have carried out a call that is not repeated.
-
-    :param repeatable: whether the call may be sent again.
-    """
+    """Return what a message adds when the service may have carried out a call that must not be repeated."""
     said = " The export may have started: it is not requested again here, as each request starts another one."
     return "" if repeatable else said
 
 
 def diagnosis(error: UserSegmentsError) -> str:
-    """
-    Return what the Test button says first: whether the service was reached at all.
-
-    :param error: what the call failed with.
-    """
+    """Return what the Test button says first: whether the service was reached at all."""
     status = error.status if isinstance(error, RefusedError) and error.status else 0
     if isinstance(error, NotSentError | NoAnswerError) or status in (502, 503, 504):
         return "Unreachable. "

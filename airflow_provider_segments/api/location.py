@@ -57,16 +57,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 def file_location(filename: str) -> ExportFile:
-    """
-    Split a file's location once, for everyone.
-
-    An ``s3://`` location is split at the first slash after the bucket and the key kept to the letter: a
-    question mark or a hash is part of it. Of a URL, the query is dropped, for in a presigned one it is a
-    secret; the bucket and the key are read from it if its host is S3's and names a bucket, not an access point.
-
-    :param filename: ``s3://bucket/key`` or a URL.
-    """
-    if filename.startswith("s3://"):
+    """Split ``s3://bucket/key`` or a URL; drop a URL's query, which is a secret in a presigned one."""
+    if filename.startswith("s3://"):  # a question mark or a hash is part of the key
         bucket, _, key = filename.removeprefix("s3://").partition("/")
         if bucket and key and not bucket.startswith("arn:"):
             return ExportFile(filename=filename, s3_bucket=bucket, s3_key=key)

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What the service speaks of: segments and exports.
-
-The vendor's spelling stops here. Source of all facts: mParticle's page "User Segments Export API"; where
-the page contradicts its own examples (null ``filename``, missing ``projectId``), both are accepted.
-"""
+"""Segments and exports as mParticle's page "User Segments Export API" describes them, without its spelling."""
 
 from __future__ import annotations
 
@@ -47,7 +42,7 @@ FILE_LIFETIME = timedelta(hours=48)
 
 
 class _OpenEnum(str, Enum):
-    """An enum that takes a word it doesn't know as a member without a name, so that none is lost."""
+    """An enum that keeps a word it doesn't know as an unnamed member."""
 
     @classmethod
     def _missing_(cls, value: object) -> _OpenEnum | None:
@@ -80,7 +75,7 @@ class ExportStatus(_OpenEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the service will not work on the export any more."""
+        """Whether the export is complete or failed."""
         return self in (ExportStatus.COMPLETE, ExportStatus.FAILED)
 
 
@@ -117,6 +112,7 @@ _Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_as_text)]
 _Name = Annotated[str, BeforeValidator(lambda value: _as_text(value) if isinstance(value, str | int) else "")]
 
 
+# Where the page contradicts its own examples (null filename, missing projectId), both are accepted.
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
@@ -170,7 +166,7 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
     raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
 
 
-# Stands in for the segment of an export when the service leaves it out.
+# The segment of an export when the service leaves it out.
 _UNNAMED = UserSegment.model_construct(segment_id="")
 
 
@@ -201,7 +197,7 @@ class SegmentExport(_Answer):
             object.__setattr__(self, "project_id", self.segment.project_id)
 
     def with_segment_id(self, segment_id: str) -> SegmentExport:
-        """Return the export with the segment it was requested for, if the service left it out."""
+        """Return the export, with the segment it was requested for if the service left that out."""
         if self.segment.segment_id:
             return self
         return self.model_copy(update={"segment": UserSegment(segment_id=segment_id)})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Excerpts of what the service sent, fit for a log: without credentials and presigned queries."""
+"""Excerpts of what the service sent, fit for a log."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _EXCERPT_LENGTH = 200
-_EXCERPT_SOURCE = 20_000  # read before what must not be shown is taken out
+_EXCERPT_SOURCE = 20_000  # read, before secrets are taken out of it
 _URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
 _URL_USER = re.compile(r"(?i)(\w+://)[^/\s@\"'<>]*@")
 _SIGNATURE = re.compile(r"(?i)\b((?:[a-z-]*signature|x-amz-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+")
-# JSON may write these characters so, and what must not be shown would not be recognized.
+# JSON may escape these characters, which would hide secrets from the patterns.
 _ESCAPES = {"\\/": "/", "\\u003f": "?", "\\u003F": "?", "\\u0026": "&", "\\u003d": "=", "\\u003D": "="}
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")
 
 
 def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
     """Return the first 200 characters of a body, on one line, without credentials and presigned queries."""
-    text = (
-        body[:_EXCERPT_SOURCE].decode("utf-8", "replace")
-        if isinstance(body, bytes)
-        else body[:_EXCERPT_SOURCE]
-    )
+    start = body[:_EXCERPT_SOURCE]
+    text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
     for escape, character in _ESCAPES.items():
         text = text.replace(escape, character)
     for secret in secrets:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text of others, such as a segment's name, made fit to be shown."""
+"""Make text from elsewhere, such as a segment's name, fit to be shown."""
 
 from __future__ import annotations
 
@@ -12,18 +12,10 @@ _UNSAFE = re.compile(
 
 
 def printable(text: str) -> str:
-    """
-    Return text that can neither steer a terminal nor change the direction of what follows.
-
-    :param text: from anywhere.
-    """
+    """Return text that can neither steer a terminal nor change the direction of what follows."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def quoted(text: str) -> str:
-    """
-    Return text in quotes, for a message; unlike ``repr``, letters of any script stay as they are.
-
-    :param text: from anywhere.
-    """
+    """Return text in quotes, for a message; unlike ``repr``, it keeps letters of any script."""
     return f"'{printable(text)}'"

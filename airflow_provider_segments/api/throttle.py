@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rate limit, and the pause that all callers of one client keep after a 429, without a clock of its own."""
+"""The rate limit, and the pause of all callers of one client after a 429. It reads no clock."""
 
 from __future__ import annotations
 
 import math
 
-# Seconds. One odd Retry-After must not stop all callers for days; the one who received it keeps it all the same.
+# Seconds. One odd Retry-After must not stop all callers for days; only the one who received it waits that long.
 _LONGEST_PAUSE = 3600.0
 
 
