@@ -21,24 +21,14 @@ class UserSegmentsException(AirflowException):
 
 
 class InvalidArgumentError(ConfigurationError, AirflowFailException):
-    """
-    An argument of an operator or sensor is wrong.
-
-    A mapped task is constructed on a worker: there this fails it without retries.
-    """
+    """An argument of an operator or sensor is wrong. In a mapped task, a worker raises it, and no retry follows."""
 
 
 @contextmanager
 def airflow_errors(
     instead: Mapping[type[UserSegmentsError], type[AirflowException]] | None = None,
 ) -> Iterator[None]:
-    """
-    Turn this package's errors into Airflow's.
-
-    What no later try can mend (credentials, plan, configuration) fails the task at once.
-
-    :param instead: errors that become something else than by this rule.
-    """
+    """Turn this package's errors into Airflow's, or `instead` into those; permanent ones fail the task at once."""
     try:
         yield
     except UserSegmentsError as error:
@@ -51,17 +41,13 @@ def airflow_errors(
 
 @contextmanager
 def argument_errors(task_id: str | None) -> Iterator[None]:
-    """
-    Turn errors of a task's constructor into `InvalidArgumentError`, those of Airflow's base classes too.
-
-    :param task_id: the task, for the message.
-    """
+    """Turn errors of a task's constructor into `InvalidArgumentError`, those of Airflow's base classes too."""
     try:
         yield
     except InvalidArgumentError:
         raise
     except (ValueError, TypeError, AirflowException) as error:
-        # Airflow's own kinds, such as a duplicate task id, are wrong in themselves and known when the DAG is parsed.
+        # Airflow's subclasses, such as the one for a duplicate task id, already fail the DAG with words of their own.
         if isinstance(error, AirflowException) and type(error) is not AirflowException:
             raise
         raise InvalidArgumentError(f"{task_id}: {error}") from error

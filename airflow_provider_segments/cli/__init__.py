@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command line: ``airflow user-segments`` and ``python -m airflow_provider_segments``, the same commands.
-
-`definition` says what there is, for Airflow loads that at each start; what a command does is loaded when it runs.
-"""
+"""The command line: ``airflow user-segments`` and ``python -m airflow_provider_segments``, the same commands."""

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Download an export's file.
-
-The service's credentials go to neither S3 nor the host of a URL, and the query of a URL is shown nowhere.
-"""
+"""Download an export's file."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from airflow_provider_segments.cli._terminal import RawFile, naming
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Names of stdout, whose descriptor is another while a command runs.
+#: Names of stdout, which has another descriptor while a command runs.
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
 
@@ -51,7 +51,7 @@ def check_target(path: Path, force: bool) -> os.stat_result | None:
 
 
 def _is_special(path: Path, found: os.stat_result | None) -> bool:
-    # A descriptor may be that of a regular file, of which the shell has decided how it is written.
+    # A descriptor may lead to a regular file, which the shell has opened as the user wants it.
     kept = (stat.S_ISREG, stat.S_ISBLK)
     is_device = found is not None and not any(test(found.st_mode) for test in kept)
     return is_device or _DESCRIPTOR.fullmatch(str(path)) is not None
@@ -83,7 +83,7 @@ def writing(path: Path, force: bool) -> Iterator[RawFile]:
 
 def _keep_owner_and_mode(real: Path, found: os.stat_result, part: Path) -> None:
     for owner, group in ((-1, found.st_gid), (found.st_uid, -1)):
-        with suppress(OSError):  # others' files can be given back by root only
+        with suppress(OSError):  # only root can give a file to another owner
             os.chown(part, owner, group)
     with suppress(OSError):
         shutil.copystat(real, part)

@@ -79,7 +79,7 @@ def result_stream() -> Iterator[TextIO]:
 
 
 class Terminal:
-    """Both streams."""
+    """Stdout for the result, stderr for messages."""
 
     def __init__(self, result: TextIO) -> None:
         self.result = result
@@ -103,7 +103,7 @@ class Terminal:
 
 
 class _Handler(logging.Handler):
-    """The hook's warnings as lines on stderr, above a progress display if there is one."""
+    """Print the hook's warnings on stderr, above the progress display if there is one."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__()

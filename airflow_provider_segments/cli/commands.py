@@ -40,7 +40,7 @@ class _UsageError(Exception):
 
 
 class _Interrupted(KeyboardInterrupt):
-    """The command has got a signal."""
+    """A signal ended the command."""
 
     def __init__(self, number: int, message: str = "Interrupted.") -> None:
         super().__init__(number)
@@ -50,7 +50,7 @@ class _Interrupted(KeyboardInterrupt):
 def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace], None]:
     @wraps(work)
     def run(arguments: Namespace) -> None:
-        # As Airflow's own commands have it; without it, Airflow 3 does not look into its database.
+        # Airflow's own commands set it too; without it, Airflow 3 does not look into its database.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         if sys.stderr is None:
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - closed by the shell
@@ -94,9 +94,7 @@ def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace
 def list_segments(arguments: Namespace, terminal: Terminal) -> None:
     """Print the segments."""
     found = _hook(arguments, terminal).list_segments()
-    segments = [
-        segment for segment in found if arguments.type in (None, (segment.segment_type or "").lower())
-    ]
+    segments = [s for s in found if arguments.type in (None, (s.segment_type or "").lower())]
     if not segments:
         terminal.say(
             f"None of the project's segments is {arguments.type}."
@@ -162,7 +160,7 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
 
 def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:
     hook = UserSegmentsHook(arguments.conn_id)
-    hook.settings  # noqa: B018 - a Connection that is missing is reported at once, for a person waits
+    hook.settings  # noqa: B018 - reports a missing Connection at once, for a person waits
     hook._log = terminal.log  # type: ignore[assignment]
     return hook
 

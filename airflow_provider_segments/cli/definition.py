@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-What commands there are: one description, for Airflow's command line and for this package's own.
-
-Light to import, for every ``airflow`` command loads it.
-"""
+"""The commands, for Airflow's command line and our own. Light to import: every ``airflow`` command loads it."""
 
 from __future__ import annotations
 
@@ -15,30 +11,19 @@ from airflow_provider_segments import __version__
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 
 DESCRIPTION = "List and export mParticle Analytics User Segments"
-_EXIT_CODES = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n ended by signal n."
+_EPILOG = "Exit codes: 0 done, 1 it failed, 2 wrong usage, 128 + n ended by signal n."
 
 
 class Command(NamedTuple):
-    """
-    A command.
-
-    :param name: what it is called.
-    :param function: its name in `airflow_provider_segments.cli.commands`.
-    :param help: what it does, in a line.
-    :param arguments: the flags and options of each, as argparse takes them.
-    """
+    """A command."""
 
     name: str
-    function: str
+    function: str  # in airflow_provider_segments.cli.commands
     help: str
-    arguments: tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
+    arguments: tuple[tuple[tuple[str, ...], dict[str, Any]], ...]  # flags and options, as argparse takes them
 
     def run(self, arguments: argparse.Namespace) -> None:
-        """
-        Do it and exit.
-
-        :param arguments: as parsed.
-        """
+        """Run the command and exit."""
         getattr(import_module("airflow_provider_segments.cli.commands"), self.function)(arguments)
 
 
@@ -115,7 +100,7 @@ def airflow_commands() -> list[Any]:
             help=command.help,
             func=command.run,
             args=[Arg(flags, **options) for flags, options in command.arguments],  # type: ignore[no-untyped-call]
-            epilog=_EXIT_CODES,
+            epilog=_EPILOG,
         )
         for command in COMMANDS
     ]
@@ -123,19 +108,13 @@ def airflow_commands() -> list[Any]:
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
-    """
-    Build the parser of a command line of our own.
-
-    :param program: what it is called.
-    """
-    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, epilog=_EXIT_CODES)
+    """Build the parser of our own command line."""
+    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, epilog=_EPILOG)
     parser.set_defaults(program=program)
     parser.add_argument("--version", action="version", version=f"airflow-provider-segments {__version__}")
-    subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    parsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        sub = subparsers.add_parser(
-            command.name, help=command.help, description=command.help, epilog=_EXIT_CODES
-        )
+        sub = parsers.add_parser(command.name, help=command.help, description=command.help, epilog=_EPILOG)
         for flags, options in command.arguments:
             sub.add_argument(*flags, **options)
         sub.set_defaults(func=command.run)

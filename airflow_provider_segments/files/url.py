@@ -15,14 +15,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.calls import parse_retry_after
-from airflow_provider_segments.api.errors import (
-    CertificateError,
-    FileTransferError,
-    NoAnswerError,
-    RefusedError,
-    UserSegmentsError,
-)
 from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.api.redaction import excerpt
 from airflow_provider_segments.connection.settings import is_loopback_host
@@ -98,10 +92,10 @@ def _get(
     """Return the answer with the file. No error shows the query, and none has a cause that does."""
     try:
         response = _follow(session, url, headers, settings)
-    except UserSegmentsError:
+    except errors.UserSegmentsError:
         raise
     except (HTTPError, ValueError):  # InvalidURL and its like
-        raise FileTransferError(f"{file_location(url).filename} is no URL that can be read.") from None
+        raise errors.FileTransferError(f"{file_location(url).filename} is no URL that can be read.") from None
     except requests.RequestException as error:
         raise _call_error(error, file_location(url).filename) from None
     if response.status_code not in (200, 206):
@@ -130,7 +124,7 @@ def _follow(
         # requests decodes a header as Latin-1, whatever its bytes are; quote the bytes.
         location = response.headers["Location"].encode("latin-1")
         url = urljoin(url, quote(location, safe="!#$%&'()*+,/:;=?@[]~"))
-    raise FileTransferError(f"{file_location(url).filename}: redirected more than {_MAX_REDIRECTS} times.")
+    raise errors.FileTransferError(f"{file_location(url).filename}: more than {_MAX_REDIRECTS} redirects.")
 
 
 def _checked_host(url: str) -> str:
@@ -140,7 +134,7 @@ def _checked_host(url: str) -> str:
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc or not (parts.scheme == "https" or is_loopback_host(host)):
-        raise FileTransferError(
+        raise errors.FileTransferError(
             f"{file_location(url).filename} is not read: the file of an export is on S3 or at an https:// URL."
         )
     return host
@@ -151,7 +145,7 @@ def _body_of(response: requests.Response, offset: int) -> Body:
         try:  # not decoded: the announced length is that of the compressed file
             return bytes(response.raw.read(size, decode_content=False))
         except (HTTPError, OSError) as error:
-            raise NoAnswerError(_shown(error)) from None
+            raise errors.NoAnswerError(_shown(error)) from None
 
     headers = response.headers
     announced = headers.get("Content-Length", "")
@@ -184,8 +178,8 @@ def _metadata_of(headers: Mapping[str, str]) -> dict[str, Any]:
 
 def _call_error(error: requests.RequestException, filename: str) -> Exception:
     kind, reason = error_class_of(error), _shown(reason_of(error))
-    if issubclass(kind, CertificateError):
-        return FileTransferError(
+    if issubclass(kind, errors.CertificateError):
+        return errors.FileTransferError(
             f"{filename} can't be read: the certificate of its host is not trusted ({reason}). If your company's "
             "network puts in its own, set the Connection's CA bundle to a PEM file with the company's CA."
         )
@@ -200,11 +194,11 @@ def _refusal(response: requests.Response, filename: str) -> Exception:
     details += f" ({message})" if message else ""
     if response.status_code in _REPEATED or code in _REPEATED_CODES:
         retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
-        return RefusedError(details, status=503, retry_after=retry_after)
+        return errors.RefusedError(details, status=503, retry_after=retry_after)
     if code == "AccessDenied" and "expired" in message.lower():
-        return FileTransferError(f"{filename}: {details}. {_EXPIRED}")
+        return errors.FileTransferError(f"{filename}: {details}. {_EXPIRED}")
     advice = _ADVICE.get(code) or _STATUS_ADVICE.get(response.status_code, "")
-    return FileTransferError(f"{filename}: {details}. {advice}".rstrip())
+    return errors.FileTransferError(f"{filename}: {details}. {advice}".rstrip())
 
 
 def _error_body(response: requests.Response) -> str:

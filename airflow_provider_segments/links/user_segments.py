@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Extra links of a task: to the service's file, and to the user's own.
-
-Airflow 3 asks the task itself for them when it defers and when it ends, and keeps them; Airflow 2 asks when they are
-shown, for which the task's XComs are read.
-"""
+"""Extra links of a task: to the service's file, and to the user's own."""
 
 from __future__ import annotations
 
@@ -22,64 +17,40 @@ if TYPE_CHECKING:
 
 
 def s3_console_url(bucket: str, key: str, domain: str = "aws.amazon.com") -> str:
-    """
-    Return where AWS's console shows an object.
-
-    :param bucket: its bucket.
-    :param key: its key.
-    :param domain: of the console of the part of AWS it is in.
-    """
+    """Return where AWS's console shows an object; `domain` differs between AWS's partitions."""
     return f"https://console.{domain}/s3/object/{quote(bucket, safe='')}?prefix={quote(key)}"
 
 
 class S3FileLink(BaseOperatorLink):
-    """To a task's object in AWS's console; the task knows the address, and none for an S3 that is not AWS's."""
+    """A link to a task's object in AWS's console; none for an S3 that is not AWS's."""
 
     name = "File in S3"
     key = "s3_console_url"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """
-        Return the address, or nothing.
-
-        :param operator: the task.
-        :param ti_key: its instance.
-        """
+        """Return the address, or nothing."""
         return _value(operator, ti_key, self.key) or ""
 
 
 class ExportedFileLink(BaseOperatorLink):
-    """
-    To the service's file; no link before it is there, when it is gone, or when it is not on S3.
+    """A link to the service's file; none before it is there, after it is gone, or when it is not on S3."""
 
-    It is named with its end: Airflow 3 can't take a link back.
-    """
-
-    name = "File in S3 (for 48 hours)"
+    name = "File in S3 (for 48 hours)"  # Airflow 3 can't take a link back, so the name says when it ends
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """
-        Return the address, or nothing.
-
-        :param operator: the task.
-        :param ti_key: its instance.
-        """
+        """Return the address, or nothing."""
         return exported_file_url(_value(operator, ti_key, "return_value"))
 
 
 def _value(operator: Any, ti_key: TaskInstanceKey, key: str) -> Any:
-    """Return what a link is made of; Airflow 3 logs an error for each XCom that is not there, so the task is asked."""
-    if AIRFLOW_V_3_0_PLUS:
+    """Return what a link is made of. Airflow 3 asks when the task defers or ends, Airflow 2 when it shows the link."""
+    if AIRFLOW_V_3_0_PLUS:  # it logs an error for each missing XCom, so ask the task
         return getattr(operator, "link_values", {}).get(key)
     return XCom.get_value(ti_key=ti_key, key=key)
 
 
 def exported_file_url(result: Any) -> str:
-    """
-    Return where AWS's console shows an exported file, or nothing.
-
-    :param result: what the task returned, if anything.
-    """
+    """Return where AWS's console shows the file of a task's result, or nothing."""
     if not isinstance(result, dict) or not (result.get("s3_bucket") and result.get("s3_key")):
         return ""
     expires_at = result.get("expires_at")

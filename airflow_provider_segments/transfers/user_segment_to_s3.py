@@ -104,9 +104,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         earlier.keep()
         begun = time.monotonic()
         size = self._transfer(export, destination)
-        self.log.info(
-            "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
-        )
+        seconds = time.monotonic() - begun
+        self.log.info("Transferred %d bytes to %s in %.1f s.", size, destination.uri, seconds)
         if url := destination.console_url:
             self.link_values[S3FileLink.key] = url
             if not AIRFLOW_V_3_0_PLUS and self.do_xcom_push:

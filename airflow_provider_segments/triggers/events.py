@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
 
 _FINISHED, _GAVE_UP = "finished", "gave_up"
-# Errors by status that had names of their own: a triggerer that was not yet upgraded still sends them.
+# Former error classes by status: a triggerer that is not upgraded yet still sends them.
 _FORMER = {
     "UnauthorizedError": 401,
     "ForbiddenError": 403,
@@ -23,7 +23,7 @@ _FORMER = {
 
 
 def finished_event(export: SegmentExport) -> dict[str, Any]:
-    """Return the event of a finished export: all of it but a presigned URL's query; the task need not ask again."""
+    """Return the event of a finished export: all of it but a presigned URL's query, so that the task asks nothing."""
     return {"outcome": _FINISHED, "export_id": export.export_id, "export": export.to_dict()}
 
 
@@ -40,12 +40,7 @@ def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
 
 
 def read_event(event: Any, export_id: str | None) -> SegmentExport:
-    """
-    Return the finished export of an event, which has to be the one waited for if the task still knows it.
-
-    Raises what the event says the wait ended with, or EventError for an event that is missing, of another export or not
-    understood.
-    """
+    """Return an event's finished export; raise the error that it carries, or EventError if it can't be believed."""
     if not isinstance(event, dict):
         raise EventError(
             f"The task waited for export {export_id} but was resumed without its trigger's event "

@@ -71,7 +71,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll alone, without memory: below Airflow 3.3."""
+        """Poll alone and without memory, which is all that Airflow below 3.3 can do."""
         from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
         watch = self._watch(None)
@@ -83,16 +83,12 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
                 await asyncio.sleep(pause)
 
     def shared_stream_key(self) -> Hashable:
-        """Return what watchers have in common that share a poll."""
+        """Return what the watchers that share a poll have in common."""
         return self.serialize()[0], self.mparticle_conn_id, self.poll_interval
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedPolls:
-        """
-        Return what polls for all of them.
-
-        :param kwargs: the arguments of one of them.
-        """
+        """Return what polls for all watchers that share the key; `kwargs` are those of one of them."""
         from airflow_provider_segments.triggers.shared_polls import SharedPolls
 
         one = cls(**kwargs)
@@ -101,11 +97,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[ListPoll]
     ) -> AsyncIterator[TriggerEvent]:
-        """
-        Make events of what the shared polls bring.
-
-        :param shared_stream: one item a poll.
-        """
+        """Make events of what the shared polls bring."""
         from airflow_provider_segments.triggers.shared_polls import join
 
         join(self.shared_stream_key())
@@ -118,12 +110,10 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
             try:
                 watch = watch or self._watch(await memory.recall())
             except Exception as error:  # noqa: BLE001 - without its memory this poll would be the first
-                self.log.warning(
-                    "The asset state store can't be read; trying again at the next poll: %s", error
-                )
+                self.log.warning("The asset state store can't be read; the next poll tries again: %s", error)
                 continue
             event = watch.update(poll.segments)
-            # Not while it is open whether an earlier event is stored: this poll may be settled without it.
+            # Keep nothing while an earlier event may not be stored: this poll may be settled although that one failed.
             if event or (not memory.knows(watch.seen) and (latest is None or latest.settled)):
                 poll.when_stored.append(partial(memory.keep, watch.seen))
                 latest = poll
@@ -136,9 +126,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
 
 def _check(segment_id: Any, segment_name: Any, mparticle_conn_id: Any) -> None:
     if (segment_id is None) == (segment_name is None):
-        raise ConfigurationError(
-            "UserSegmentRefreshTrigger: give exactly one of segment_id and segment_name."
-        )
+        raise ConfigurationError("Give UserSegmentRefreshTrigger exactly one of segment_id and segment_name.")
     given = {"segment_id": segment_id, "segment_name": segment_name, "mparticle_conn_id": mparticle_conn_id}
     for name, value in given.items():
         if value is not None and (not isinstance(value, str) or not value.strip()):

@@ -31,7 +31,7 @@ _running: WeakValueDictionary[Hashable, SharedPolls] = WeakValueDictionary()
 
 
 class ListPoll:
-    """One answer of the service, all segments of the project, on its way to all watchers."""
+    """One answer of the service, with all segments of the project, on its way to all watchers."""
 
     def __init__(self, segments: list[UserSegment]) -> None:
         self.segments = segments
@@ -42,7 +42,7 @@ class ListPoll:
 
 
 class SharedPolls(SharedStreamProducer):
-    """Poll the list of segments for a group of watchers, which have the key in common."""
+    """Poll the list of segments for all watchers that share a key."""
 
     def __init__(self, key: Hashable, mparticle_conn_id: str, poll_interval: float) -> None:
         self._conn_id, self._poll_interval = mparticle_conn_id, poll_interval
@@ -50,7 +50,7 @@ class SharedPolls(SharedStreamProducer):
         _running[key] = self
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Poll for ever; whoever joins between two polls gets the last answer."""
+        """Poll for ever. A watcher that joins between two polls gets the last answer."""
         async with UserSegmentsAsyncHook(self._conn_id) as hook:
             while True:
                 segments, pause = await poll_segments(hook, self._poll_interval, log)

@@ -62,7 +62,7 @@ class Seen:
 
 
 class Watch:
-    """One watcher's view of one segment; without anything seen before, the first poll is the baseline."""
+    """One watcher's view of one segment. If nothing was seen before, the first poll is the baseline."""
 
     def __init__(self, segment_id: str | None, segment_name: str | None, seen: Seen | None, log: Any) -> None:
         self._segment_id, self._segment_name = segment_id, segment_name

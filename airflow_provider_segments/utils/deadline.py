@@ -13,29 +13,25 @@ from airflow_provider_segments.utils.clock import utcnow
 #: Seconds. Longer waits make no sense, and would leave datetime's range.
 LONGEST = 10 * 366 * 86400.0
 
-# What the trigger, which ends with a message, has ahead of Airflow, which ends without one.
+# Airflow ends a wait this much later than the trigger, for Airflow ends it without a message.
 _MARGIN = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """The end of a wait."""
-
     instant: datetime
     name: str
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until then, at least a little."""
         return max((self.instant - utcnow()).total_seconds(), 1e-3)
 
     def with_margin(self) -> timedelta:
-        """Return the time until a little later."""
         return timedelta(seconds=self.seconds_left) + _MARGIN
 
 
 def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: timedelta | None) -> Deadline:
-    """Return the earlier one of two ends."""
+    """Return the earlier of the two ends that `timeout` and `execution_timeout` set."""
     now = utcnow()
     ends = [Deadline(now + timedelta(seconds=in_seconds("timeout", timeout)), "timeout")]
     if execution_timeout is not None:
@@ -45,11 +41,7 @@ def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: tim
 
 
 def in_seconds(name: str, value: Any) -> float:
-    """
-    Return a duration in seconds.
-
-    :raises ConfigurationError: it is not above 0, or longer than ten years.
-    """
+    """Return a duration in seconds, or raise ConfigurationError if it is not above 0 or is over ten years."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
         raise ConfigurationError(
@@ -60,9 +52,5 @@ def in_seconds(name: str, value: Any) -> float:
 
 
 def checked_poll_interval(poll_interval: Any) -> float | None:
-    """
-    Return a fixed poll interval in seconds, or None for the adaptive schedule.
-
-    :raises ConfigurationError: it is not above 0.
-    """
+    """Return a fixed poll interval in seconds, or None for the adaptive schedule."""
     return None if poll_interval is None else in_seconds("poll_interval", poll_interval)
