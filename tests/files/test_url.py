@@ -146,7 +146,7 @@ def test_redirect_takes_no_credential(host: Any, tmp_path: Path, monkeypatch: py
     ("path", "says"),
     [
         ("/short", "can't be resumed safely"),
-        ("/round", "more than 5 times"),
+        ("/round", "more than 5 redirects"),
         ("/elsewhere", "example.com/file is not read"),
         ("/gone", "HTTP 403 AccessDenied. It may have expired"),
     ],
