@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients of a Connection: one for each hook on a worker, one for all waits of an event loop, be they a thousand."""
+"""Clients of a Connection: one for each hook on a worker, one for all waits of an event loop, often thousands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
     from airflow_provider_segments.transports.aiohttp import AiohttpTransport
 
-# Seconds, so that not every wait looks refused credentials up again when they have not changed.
+# Seconds before refused credentials that have not changed are looked up again.
 _REREAD_AFTER = 30.0
 
 
@@ -82,7 +82,7 @@ class WorkerClient(_Client):
 
 
 class SharedClient(_Client):
-    """Sends the calls of all waits on one Connection, over aiohttp. The last of those who entered it closes it."""
+    """Sends the calls of all waits on one Connection. Any number may enter it; the last to leave closes it."""
 
     def __init__(self, mparticle_conn_id: str) -> None:
         super().__init__(mparticle_conn_id)
