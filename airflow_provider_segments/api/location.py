@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["ExportFile", "file_location"]
+__all__ = ["FILE_LIFETIME", "ExportFile", "file_location"]
+
+#: How long the service keeps a file after the export is complete.
+FILE_LIFETIME = timedelta(hours=48)
 
 
 @dataclass(frozen=True, slots=True)

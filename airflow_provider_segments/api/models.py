@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,14 +21,13 @@ from pydantic import (
 )
 
 from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
-from airflow_provider_segments.api.location import ExportFile, file_location
+from airflow_provider_segments.api.location import FILE_LIFETIME, ExportFile, file_location
 from airflow_provider_segments.api.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "FILE_LIFETIME",
     "ExportStatus",
     "RequestedExport",
     "SegmentExport",
@@ -36,9 +35,6 @@ __all__ = [
     "UserSegment",
     "find_segment",
 ]
-
-#: How long the service keeps a file after the export is complete.
-FILE_LIFETIME = timedelta(hours=48)
 
 
 class _OpenEnum(str, Enum):

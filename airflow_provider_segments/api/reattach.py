@@ -8,29 +8,21 @@ known that the earlier export is of no use.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import CallError, RefusedError
-from airflow_provider_segments.api.models import FILE_LIFETIME, ExportStatus, SegmentExport
+from airflow_provider_segments.api.errors import RefusedError
+from airflow_provider_segments.api.location import FILE_LIFETIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RETENTION", "Decision", "StoredExport", "after_answer", "after_refusal", "before_asking"]
+    from airflow_provider_segments.api.errors import CallError
+    from airflow_provider_segments.api.models import SegmentExport
 
 #: An export runs for hours at most and its file is kept for two days.
 RETENTION = timedelta(days=3)
-
-
-class Decision(Enum):
-    """What a later try does about a stored export."""
-
-    ASK = "ask the service for it"
-    REATTACH = "reattach to it"
-    REQUEST = "request another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +34,9 @@ class StoredExport:
     requested_at: str
     max_tries: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Any) -> StoredExport | None:
-        """Read what `to_json` wrote; None for anything else."""
+        """Read a stored record; None for anything else."""
         try:
             stored = cls(**value)
             datetime.fromisoformat(stored.requested_at).astimezone()
@@ -56,40 +44,29 @@ class StoredExport:
             return None
         return stored if isinstance(stored.export_id, str) else None
 
+    def useless_because(self, params: Mapping[str, str], now: datetime) -> str | None:
+        """Return why the export is of no use, whatever its state is; None if its state decides."""
+        if dict(self.asked) != dict(params):
+            return "the task now requests something else"
+        if now - datetime.fromisoformat(self.requested_at) > RETENTION:
+            return f"it was requested more than {RETENTION.days} days ago"
+        return None
 
-def before_asking(stored: StoredExport, asked: Mapping[str, str], now: datetime) -> tuple[Decision, str]:
-    """Decide without a call to the service; return the decision and the reason."""
-    if dict(stored.asked) != dict(asked):
-        return Decision.REQUEST, "the task now requests something else"
-    if now - datetime.fromisoformat(stored.requested_at) > RETENTION:
-        return Decision.REQUEST, f"it was requested more than {RETENTION.days} days ago"
-    return Decision.ASK, "an earlier try requested it"
 
-
-def after_answer(export: SegmentExport, cleared: bool, now: datetime) -> tuple[Decision, str]:
-    """Decide by the export's state, and by whether a user has cleared the task; return the decision and the reason."""
+def useless_because(export: SegmentExport, cleared: bool, now: datetime) -> str | None:
+    """Return why an export is of no use to a task, which a user may have cleared; None if it is of use."""
     if not export.status.is_finished:
-        return Decision.REATTACH, f"it is {export.status.value}"
-    if export.status == ExportStatus.FAILED:
-        return Decision.REQUEST, f"it is {export.status.value}"
+        return None
+    if export.status == "FAILED":
+        return "it is FAILED"
     if not export.filename:
-        return Decision.REQUEST, "it is complete without a file"
-    if _expiry(export, now) <= now:
-        return Decision.REQUEST, "its file has expired"
-    if cleared:
-        return Decision.REQUEST, "it is complete, but the task was cleared to have fresh data"
-    return Decision.REATTACH, "it is complete and its file is still there"
+        return "it is complete without a file"
+    if (export.expires_at or (export.start_time or now) + FILE_LIFETIME) <= now:
+        return "its file has expired"
+    return "the task was cleared to have fresh data" if cleared else None
 
 
-def after_refusal(error: CallError) -> tuple[Decision, str] | None:
-    """Decide by the error of the request; None if it says nothing about the export."""
+def is_unknown(error: CallError) -> bool:
+    """Return whether the service answered that it does not know the export."""
     status = error.status or 0
-    if isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429):
-        return Decision.REQUEST, f"the service does not know it (HTTP {error.status})"
-    return None
-
-
-def _expiry(export: SegmentExport, now: datetime) -> datetime:
-    if export.expires_at:
-        return export.expires_at
-    return (export.start_time or now) + FILE_LIFETIME
+    return isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429)

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
 from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors
 from airflow_provider_segments.links.user_segments import S3FileLink
-from airflow_provider_segments.operators.reattach import TransferUnderWay
+from airflow_provider_segments.operators.reattach import TransferRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 
 if TYPE_CHECKING:
@@ -92,16 +92,16 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         with airflow_errors():
             destination = self._destination()
             destination.check_arguments()
-            self._refuse_to_overwrite(destination, TransferUnderWay(context, destination.uri, log=self.log))
+            self._refuse_to_overwrite(destination, TransferRecord(context, destination.uri, log=self.log))
             return self._export(context)
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         destination, result = self._destination(), super()._deliver(context, export)
-        earlier = TransferUnderWay(context, destination.uri, log=self.log)
+        earlier = TransferRecord(context, destination.uri, log=self.log)
         self._refuse_to_overwrite(destination, earlier)
         if earlier.is_known:
             destination.abort_leftovers()
-        earlier.keep()
+        earlier.store()
         begun = time.monotonic()
         size = self._transfer(export, destination)
         seconds = time.monotonic() - begun
@@ -155,7 +155,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             self.transfer_config_args or {},
         )
 
-    def _refuse_to_overwrite(self, destination: Destination, earlier: TransferUnderWay) -> None:
+    def _refuse_to_overwrite(self, destination: Destination, earlier: TransferRecord) -> None:
         if not self.replace and not earlier.is_known and destination.exists():
             raise ObjectExistsError(
                 f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
