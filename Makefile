@@ -9,7 +9,7 @@ TOOLS := .venv-tools
 NOX := $(TOOLS)/bin/python -m nox
 AIRFLOW3 := @$(NOX) --session 'work(3.3)' --
 AIRFLOW2 := @$(NOX) --session 'work(2.11)' --
-# Most of the tests that start an Airflow wait; two processes share the files. -n 0 for one, as --pdb wants.
+# Most of the tests that start an Airflow wait; three processes share the files. -n 0 for one, as --pdb wants.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST := python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-append --cov-report=)
 PYTEST_ARGS ?=
@@ -45,7 +45,7 @@ test-browser: $(TOOLS)/ready ## Click through the UI of both Airflows in Chromiu
 	$(AIRFLOW2) python -m pytest tests/browser $(PYTEST_ARGS)
 
 coverage: $(TOOLS)/ready ## Show what the tests that ran with COVERAGE=1 have covered; fails below the floor
-	$(AIRFLOW3) coverage report
+	$(AIRFLOW3) sh -c 'coverage combine --append --quiet 2>/dev/null; coverage report'
 
 screenshots: $(TOOLS)/ready ## Take the pictures in docs/images anew
 	$(AIRFLOW3) python -m tests.browser.screenshots
