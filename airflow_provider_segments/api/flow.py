@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from airflow_provider_segments.api.calls import read_reply
 from airflow_provider_segments.api.errors import CallError, ExportTimeoutError, RefusedError
@@ -127,14 +127,17 @@ class Poll:
             "which can't cancel it; allow a longer timeout if such exports take that long."
         )
 
-    def finished_export(self) -> SegmentExport:
+    def finished_export(self, deadline_name: str | None = None) -> SegmentExport:
         """
         Return the finished export.
 
+        :param deadline_name: what set the deadline, for the message.
         :raises ExportTimeoutError: it is not finished.
         """
         if self.export is None or not self.export.status.is_finished:
-            raise ExportTimeoutError(self.reason)
+            raise ExportTimeoutError(
+                f"{self.reason} ({deadline_name} ended the wait)" if deadline_name else self.reason
+            )
         return self.export
 
 
@@ -147,8 +150,7 @@ def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) ->
     outcome, _ = yield from _attempts(call, client, budget)
     if outcome.error is not None:
         raise outcome.error
-    value: T = outcome.value
-    return value
+    return cast("T", outcome.value)
 
 
 def poll(

@@ -7,16 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_segments.api.errors import (
-    CallError,
-    CertificateError,
-    ConnectionLookupError,
-    NoAnswerError,
-    NotSentError,
-    OversizedError,
-    RefusedError,
-    UnreadableError,
-)
+from airflow_provider_segments.api import errors
+from airflow_provider_segments.api.errors import CallError, RefusedError
 from airflow_provider_segments.api.throttle import backoff
 
 if TYPE_CHECKING:
@@ -44,9 +36,9 @@ _UNAVAILABLE = Rule("502, 503, 504")
 
 #: By HTTP status for refusals, else by the class of the error.
 RULES: dict[int | type[CallError], Rule] = {
-    NotSentError: Rule("could not connect", repeats_post=True),
-    CertificateError: Rule("certificate not trusted", attempts=1),
-    NoAnswerError: Rule("sent, no complete answer"),
+    errors.NotSentError: Rule("could not connect", repeats_post=True),
+    errors.CertificateError: Rule("certificate not trusted", attempts=1),
+    errors.NoAnswerError: Rule("sent, no complete answer"),
     429: Rule("429", repeats_post=True, throttles=True),
     500: Rule("500 and other 5xx", attempts=5, min_delay=60.0),  # each one opens a ticket with the vendor
     502: _UNAVAILABLE,
@@ -54,12 +46,12 @@ RULES: dict[int | type[CallError], Rule] = {
     504: _UNAVAILABLE,
     401: Rule("401", attempts=2, reload=True),  # the credentials may have been rotated
     # Airflow itself may be restarting.
-    ConnectionLookupError: Rule(
+    errors.ConnectionLookupError: Rule(
         "Connection not found, or Airflow could not look", attempts=5, repeats_post=True
     ),
     RefusedError: Rule("403, other 4xx, redirect", attempts=1),
-    UnreadableError: Rule("unreadable body", attempts=3),
-    OversizedError: Rule("body over 32 MiB", attempts=1),
+    errors.UnreadableError: Rule("unreadable body", attempts=3),
+    errors.OversizedError: Rule("body over 32 MiB", attempts=1),
 }
 
 

@@ -87,7 +87,7 @@ def _print(
 
 
 def _table(stream: TextIO, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    table = SimpleTable(show_header=True, caption=None)  # type: ignore[no-untyped-call]
+    table = SimpleTable(show_header=True, caption=None)
     for title in titles:
         # An id that is cut or wrapped could not be copied.
         table.add_column(title, no_wrap=title == "Id", overflow="fold")

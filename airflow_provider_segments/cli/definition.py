@@ -99,7 +99,7 @@ def airflow_commands() -> list[Any]:
             name=command.name,
             help=command.help,
             func=command.run,
-            args=[Arg(flags, **options) for flags, options in command.arguments],  # type: ignore[no-untyped-call]
+            args=[Arg(flags, **options) for flags, options in command.arguments],
             epilog=_EPILOG,
         )
         for command in COMMANDS

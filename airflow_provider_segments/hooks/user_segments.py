@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -189,8 +189,7 @@ class UserSegmentsHook(BaseHook):
             try:
                 step = steps.send(outcome)
             except StopIteration as end:
-                answer: T = end.value
-                return answer
+                return cast("T", end.value)
             reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):

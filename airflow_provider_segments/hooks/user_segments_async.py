@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError
@@ -127,8 +127,7 @@ class UserSegmentsAsyncHook:
             try:
                 step = steps.send(outcome)
             except StopIteration as end:
-                answer: T = end.value
-                return answer
+                return cast("T", end.value)
             reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):

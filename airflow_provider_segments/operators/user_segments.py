@@ -235,7 +235,7 @@ class UserSegmentExportOperator(WaitingOperator):
         )
         if self.deferrable:
             return self._return_or_defer(context, poll, export.export_id, deadline)
-        return self._export_or_timeout(poll, deadline)
+        return poll.finished_export(deadline.name)
 
     def _awaited_export_id(self, context: Context) -> str | None:
         """Return the id from its XCom: `dag.test()` and a failed trigger drop the deferral's kwargs."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, AirflowSkipException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_segments.api.errors import ExportTimeoutError
 from airflow_provider_segments.exceptions import InvalidArgumentError, UserSegmentsException, airflow_errors
 from airflow_provider_segments.links.user_segments import ExportedFileLink
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
@@ -119,12 +118,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         """Return the finished export; defer while it is pending, if there is time to poll again."""
         if not poll.is_finished and not (poll.error and poll.delay >= deadline.seconds_left):
             self._defer(context, export_id, deadline, poll.delay)
-        return self._export_or_timeout(poll, deadline)
-
-    def _export_or_timeout(self, poll: Poll, deadline: Deadline) -> SegmentExport:
-        if not poll.is_finished:
-            raise ExportTimeoutError(f"{poll.reason} ({deadline.name} ended the wait)")
-        return poll.finished_export()
+        return poll.finished_export(deadline.name)
 
     def _defer(self, context: Context, export_id: str, deadline: Deadline, delay: float = 0.0) -> NoReturn:
         """Defer, with a delay in seconds before the trigger's first poll."""

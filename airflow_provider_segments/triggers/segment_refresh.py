@@ -79,7 +79,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
             while True:
                 segments, pause = await poll_segments(hook, self.poll_interval, self.log)
                 if segments is not None and (event := watch.update(segments)):
-                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(event)
                 await asyncio.sleep(pause)
 
     def shared_stream_key(self) -> Hashable:
@@ -118,7 +118,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
                 poll.when_stored.append(partial(memory.keep, watch.seen))
                 latest = poll
             if event:
-                yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                yield TriggerEvent(event)
 
     def _watch(self, seen: Seen | None) -> Watch:
         return Watch(self.segment_id, self.segment_name, seen, self.log)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError, UserSegmentsError
+from airflow_provider_segments.api.errors import ExportFailedError, UserSegmentsError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers.events import failure_event, finished_event
 from airflow_provider_segments.utils.clock import utcnow
@@ -104,15 +104,12 @@ class UserSegmentExportTrigger(BaseTrigger):
                 self.poll_interval,
                 initial_delay=max(_seconds_until(self.not_before, default=0.0), 0.0),
             )
+            export = poll.finished_export(self.deadline_name)
         except UserSegmentsError as error:
-            return _resume(failure_event(self.export_id, error))
-        if not poll.is_finished:
-            timed_out = ExportTimeoutError(f"{poll.reason} ({self.deadline_name} ended the wait)")
-            return _resume(failure_event(self.export_id, timed_out))
-        export = poll.finished_export()
+            return TriggerEvent(failure_event(self.export_id, error))
         if self.end_from_trigger and await self._push_xcoms(export):
-            return TaskSuccessEvent()  # type: ignore[no-untyped-call]
-        return _resume(finished_event(export))
+            return TaskSuccessEvent()
+        return TriggerEvent(finished_event(export))
 
     async def _push_xcoms(self, export: SegmentExport) -> bool:
         """Push the XComs a worker would push; False if a worker has to finish the task after all."""
@@ -131,10 +128,6 @@ class UserSegmentExportTrigger(BaseTrigger):
         log_complete(self.log, export, result)
         log_details(self.log, result)
         return True
-
-
-def _resume(event: dict[str, Any]) -> TriggerEvent:
-    return TriggerEvent(event)  # type: ignore[no-untyped-call]
 
 
 def _seconds_until(instant: str | None, default: float) -> float:
