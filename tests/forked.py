@@ -75,6 +75,7 @@ def _carry_out(job: Mapping[str, Any]) -> int:
     os.environ.update(job["env"])
     os.chdir(job["cwd"])
     program, sys.argv = job["argv"][0], job["argv"]
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the jobs that follow are not this one's
     with ExitStack() as streams:
         for number, name in ((1, "stdout"), (2, "stderr")):
             file = streams.enter_context((Path(job["folder"]) / name).open("wb"))
