@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.throttle import Throttle
 
 __all__ = [
-    "FINAL_POLL_TIMEOUT",
+    "MIN_SEND_TIMEOUT",
     "Connect",
     "Flow",
     "Outcome",
@@ -40,8 +40,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: Seconds the final poll may take, right at the deadline.
-FINAL_POLL_TIMEOUT = 5.0
+#: Seconds that a call may take at least, even right at the deadline.
+MIN_SEND_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) ->
 
     :raises CallError: the last failure.
     """
-    outcome, _ = yield from _attempts(call, client, budget)
+    outcome, _ = yield from _send_with_retries(call, client, budget)
     if outcome.error is not None:
         raise outcome.error
     return cast("T", outcome.value)
@@ -164,7 +164,7 @@ def poll(
 
     :raises CallError: no later poll can help.
     """
-    outcome, delay = yield from _attempts(call, client, budget)
+    outcome, delay = yield from _send_with_retries(call, client, budget)
     return _poll_of(outcome, delay, poll_interval)
 
 
@@ -189,8 +189,8 @@ def poll_until(
     budget, wait_started, status = RetryBudget(deadline=deadline), outcome.time, None
     outcome, delay = replace(outcome, value=latest), 0.0
     while True:
-        if outcome.value is None:
-            outcome, delay = yield from _attempts(call, client, budget)
+        if outcome.value is None:  # always, except when `latest` replaces the first poll
+            outcome, delay = yield from _send_with_retries(call, client, budget)
         found = _poll_of(outcome, delay, poll_interval, wait_started)
         if found.export is None or found.is_finished:
             return found
@@ -231,11 +231,13 @@ def _log_of(export: SegmentExport, last_status: Any) -> tuple[str | None, int]:
     return f"Waiting for {export.label}: {export.status.value}{since}.", logging.INFO
 
 
-def _attempts(call: Call[Any], client: Client, budget: RetryBudget | None) -> Flow[tuple[Outcome, float]]:
+def _send_with_retries(
+    call: Call[Any], client: Client, budget: RetryBudget | None
+) -> Flow[tuple[Outcome, float]]:
     """Return the outcome of the last attempt and, if it failed, the delay after which another may be made."""
     failures, connect = Failures(), Connect()
     while True:
-        outcome, asked_at = yield from _attempt(call, client, budget, connect)
+        outcome, sent_at = yield from _send_once(call, client, budget, connect)
         if outcome.error is None:
             return outcome, 0.0
         failures = failures.after(outcome.error)
@@ -246,14 +248,14 @@ def _attempts(call: Call[Any], client: Client, budget: RetryBudget | None) -> Fl
         if not allowed.permits(outcome.error, failures, delay, outcome.monotonic):
             return outcome, delay
         if rule_for(outcome.error).reload:
-            connect = Connect(read_after=asked_at)
+            connect = Connect(read_after=sent_at)
             yield Sleep(0.0, f"{outcome.error} Reloading the Connection and retrying.")
         else:
             message = f"{outcome.error} Retrying in {delay:.1f} s ({failures.total} failed so far)."
             yield Sleep(delay, message, logging.WARNING)
 
 
-def _attempt(
+def _send_once(
     call: Call[Any], client: Client, budget: RetryBudget | None, connect: Connect
 ) -> Flow[tuple[Outcome, float]]:
     """Send a call once, when the rate limit allows; return the outcome and when it was sent."""
@@ -273,7 +275,7 @@ def _attempt(
             reserved = True
         if wait <= 0:
             deadline = math.inf if budget is None else budget.deadline
-            outcome = yield Send(call, max(deadline - now, FINAL_POLL_TIMEOUT))
+            outcome = yield Send(call, max(deadline - now, MIN_SEND_TIMEOUT))
             return _parse(call, client, outcome), now
         outcome = yield Sleep(wait)
 

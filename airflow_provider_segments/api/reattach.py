@@ -44,7 +44,7 @@ class StoredExport:
             return None
         return stored if isinstance(stored.export_id, str) else None
 
-    def useless_because(self, params: Mapping[str, str], now: datetime) -> str | None:
+    def unusable_before_lookup(self, params: Mapping[str, str], now: datetime) -> str | None:
         """Return why the export is of no use, whatever its state is; None if its state decides."""
         if dict(self.asked) != dict(params):
             return "the task now requests something else"
@@ -53,7 +53,7 @@ class StoredExport:
         return None
 
 
-def useless_because(export: SegmentExport, cleared: bool, now: datetime) -> str | None:
+def unusable_after_lookup(export: SegmentExport, cleared: bool, now: datetime) -> str | None:
     """Return why an export is of no use to a task, which a user may have cleared; None if it is of use."""
     if not export.status.is_finished:
         return None

@@ -110,7 +110,7 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
     if (arguments.segment_id is None) == (arguments.segment_name is None):
         raise _UsageError("Give exactly one of --segment-id and --segment-name.")
     if arguments.timeout and not arguments.wait:
-        raise _UsageError("--timeout is for --wait.")
+        raise _UsageError("--timeout requires --wait.")
     hook, segment_id = _hook(arguments, terminal), arguments.segment_id
     if segment_id is None:
         segment_id = hook.get_segment(name=arguments.segment_name).segment_id

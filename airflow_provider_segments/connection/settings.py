@@ -127,7 +127,7 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
         # Don't repeat what may hold credentials.
         shown = "" if "@" in given or "?" in given else f" {given!r}"
         raise ConfigurationError(
-            f"{where} has a Host{shown} that is not one. Write a bare host ({DEFAULT_HOST}), host:port, or an "
+            f"{where} has an invalid Host{shown}. Write a bare host ({DEFAULT_HOST}), host:port, or an "
             "https:// URL without a path; API Key and Access Token have fields of their own."
         )
     return url, host, port

@@ -65,8 +65,8 @@ class Destination:
         """Raise ConfigurationError for an argument that is unknown or does not suit both a copy and a stream."""
         if unknown := sorted(set(self._extra_args) - _known_args()):
             raise ConfigurationError(
-                f"extra_args has {', '.join(map(repr, unknown))}, which can't hold both where the file is copied "
-                f"inside S3 and where it is streamed. It takes: {', '.join(sorted(_known_args()))}."
+                f"extra_args has {', '.join(map(repr, unknown))}, which does not work for both a copy inside S3 "
+                f"and a stream. Supported: {', '.join(sorted(_known_args()))}."
             )
         self._check_directives()
         self._check_values()
@@ -205,8 +205,8 @@ class Destination:
             raise ConfigurationError("extra_args: MetadataDirective has to be 'COPY' or 'REPLACE'.")
         if self._extra_args.get("TaggingDirective", "REPLACE") != "REPLACE":
             raise ConfigurationError(
-                "extra_args: TaggingDirective has to be 'REPLACE', for the tags of the service's object can't be had "
-                "where the file is streamed. Give the tags of yours as Tagging."
+                "extra_args: TaggingDirective has to be 'REPLACE': a stream can't read the tags of the service's "
+                "object. Set your own with Tagging."
             )
 
     def _check_values(self) -> None:

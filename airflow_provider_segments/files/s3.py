@@ -76,7 +76,9 @@ def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
         try:
             data: bytes = stream.read(size)
         except FlexibleChecksumError as error:
-            raise FileTransferError(f"The file came with another checksum: {error}. Try again.") from error
+            raise FileTransferError(
+                f"The checksum of the file does not match: {error}. Try again."
+            ) from error
         except (BotoCoreError, HTTPError, OSError) as error:
             raise NoAnswerError(excerpt(str(error)).rstrip(".")) from error
         return data
@@ -140,5 +142,5 @@ def _advice(code: str, what: str) -> str:
         return "Allow it s3:GetObject and s3:ListBucket, or set replace=True, which needs neither."
     if code in ("403", "AccessDenied", "Forbidden"):
         allowed = "s3:GetObject" if what == "read" else "s3:GetObject on the source and s3:PutObject here"
-        return f"Allow it {allowed}; without s3:ListBucket, S3 also answers so where there is no object."
-    return _ADVICE.get(code, f"Check that it exists and that these credentials may have it {what}.")
+        return f"Allow it {allowed}; without s3:ListBucket, S3 gives this answer for a missing object, too."
+    return _ADVICE.get(code, "Check that it exists and that these credentials allow this.")

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 #: What is wrong when the rest is no longer of the file that was begun.
-CHANGED = "the file has changed meanwhile"
+CHANGED = "the file has changed during the download"
 GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
 _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
 
@@ -127,7 +127,7 @@ class Source(io.RawIOBase):
         delay = retry_delay(_READ, error, self._failures, self.clock.jitter())
         message = f"{self.filename} can't be read: {error}"
         if delay is None or not self._budget.permits(error, self._failures, delay, self.clock.monotonic()):
-            read = f" {self.bytes_read} bytes of it came." if self.bytes_read else ""
+            read = f" {self.bytes_read} bytes were received." if self.bytes_read else ""
             raise FileTransferError(f"{message}.{read} Try again.") from error
         log.warning("%s. Requesting it from byte %d on in %.1f s.", message, self.bytes_read, delay)
         self.clock.sleep(delay)

@@ -39,7 +39,7 @@ _REPEATED = (429, 500, 502, 503, 504)
 _REPEATED_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
 
 _EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
-_WRONG_REGION = "The URL is for another region than the bucket's: tell the support of the service."
+_WRONG_REGION = "The URL is for another region than the bucket's: contact mParticle's support."
 _ADVICE = {
     "ExpiredToken": _EXPIRED,
     "TokenRefreshRequired": _EXPIRED,
@@ -181,7 +181,7 @@ def _call_error(error: requests.RequestException, filename: str) -> Exception:
     if issubclass(kind, errors.CertificateError):
         return errors.FileTransferError(
             f"{filename} can't be read: the certificate of its host is not trusted ({reason}). If your company's "
-            "network puts in its own, set the Connection's CA bundle to a PEM file with the company's CA."
+            "network intercepts TLS, set the Connection's CA bundle to a PEM file with the company's CA."
         )
     return kind(reason)
 

@@ -196,7 +196,7 @@ class UserSegmentsHook(BaseHook):
                     reply = self._client.send(step.call, step.timeout)
                 elif isinstance(step, Connect):
                     self._client.connect(step.read_after, self.clock.monotonic())
-                else:
+                else:  # Sleep
                     if step.message:
                         self.log.log(step.level, "%s", step.message)
                     if step.seconds > 0:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError
-from airflow_provider_segments.api.flow import FINAL_POLL_TIMEOUT, Connect, Outcome, Poll, Send
+from airflow_provider_segments.api.flow import MIN_SEND_TIMEOUT, Connect, Outcome, Poll, Send
 from airflow_provider_segments.api.retries import RetryBudget
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.transports.pool import shared_client
@@ -94,7 +94,7 @@ class UserSegmentsAsyncHook:
         deadline = self.clock.monotonic() + seconds
         call = calls.get_export(export_id)
         # Bounds the waits that have no timeout of their own: the queues of the rate limit and of the connection pool.
-        limit = asyncio.timeout(seconds + FINAL_POLL_TIMEOUT)
+        limit = asyncio.timeout(seconds + MIN_SEND_TIMEOUT)
         try:
             async with shared_client(self.mparticle_conn_id) as client, limit:
                 steps = flow.poll_until(call, client, deadline, interval, initial_delay=initial_delay)
@@ -134,7 +134,7 @@ class UserSegmentsAsyncHook:
                     reply = await client.send(step.call, step.timeout)
                 elif isinstance(step, Connect):
                     await client.connect(step.read_after, self.clock.monotonic())
-                else:
+                else:  # Sleep
                     if step.message:
                         self.log.log(step.level, "%s", step.message)
                     if step.seconds > 0:

@@ -64,7 +64,7 @@ class UserSegmentsBaseOperator(BaseOperator):
                     f"{self.task_id}: {name} is {value!r} once rendered, but it has to name something.{self._hint}"
                 )
 
-    def allow_text(self, *names: str) -> None:
+    def require_text_or_none(self, *names: str) -> None:
         """Fail if one of these fields is neither text nor None once rendered."""
         for name in names:
             self._text(name)

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import AbandonedTryError, CallError
-from airflow_provider_segments.api.reattach import RETENTION, StoredExport, is_unknown, useless_because
+from airflow_provider_segments.api.reattach import RETENTION, StoredExport, is_unknown, unusable_after_lookup
 from airflow_provider_segments.utils.clock import utcnow
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class ExportRecord(_Record):
         if (stored := self._stored()) is None:
             return None
         export, cleared = None, stored.max_tries != self._max_tries
-        reason = stored.useless_because(self._params, utcnow())
+        reason = stored.unusable_before_lookup(self._params, utcnow())
         if reason is None:
             export, reason = self._look_up(stored.export_id, hook, cleared)
         decision = f"Requesting another, because {reason}." if reason else "Reattaching to it."
         self._log.info("An earlier try requested export %s. %s", stored.export_id, decision)
-        if cleared and not reason:  # it is fresh enough for later tries, too
+        if cleared and not reason:  # so that later tries don't see another clear
             self._store_record(replace(stored, max_tries=self._max_tries))
         return None if reason else export
 
@@ -109,7 +109,7 @@ class ExportRecord(_Record):
                 return None, f"the service does not know it (HTTP {error.status})"
             self._log.warning("The state of export %s is unknown, so no other is requested.", export_id)
             raise
-        return export, useless_because(export, cleared, utcnow())
+        return export, unusable_after_lookup(export, cleared, utcnow())
 
     def _stored(self) -> StoredExport | None:
         value = self._get("this try can't reattach")
@@ -144,9 +144,8 @@ class TransferRecord(_Record):
         super().__init__(context, log)
         self._value = {"uri": uri, "max_tries": self._max_tries}
 
-    @property
-    def is_known(self) -> bool:
-        """Whether an earlier try has begun."""
+    def began_earlier(self) -> bool:
+        """Return whether an earlier try began to write the object."""
         return bool(self._get("this try overwrites nothing") == self._value)
 
     def store(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ConfigurationError
@@ -60,7 +61,7 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
         """Return the segments that pass all filters, in the service's order."""
         with airflow_errors():
             self.require_text("mparticle_conn_id")
-            self.allow_text("name_pattern", "category", "segment_type")
+            self.require_text_or_none("name_pattern", "category", "segment_type")
             pattern = self._pattern()
             self._check_type()
             segments = [segment.to_dict() for segment in self.hook.list_segments()]
@@ -199,8 +200,8 @@ class UserSegmentExportOperator(WaitingOperator):
         self._set_map_index_label(context, self.segment_name or self.segment_id)
         export = self._reattach_or_request(context)
         if not self.wait_for_completion:
-            return self._return_value(context, export.result(self.output_format))
-        return self._build_result(context, self._wait_or_defer(context, export))
+            return self._push_result(context, export.result(self.output_format))
+        return self._finish(context, self._wait_or_defer(context, export))
 
     def _reattach_or_request(self, context: Context) -> SegmentExport:
         record = ExportRecord(context, self._export_params(), durable=self.durable, log=self.log)
@@ -227,15 +228,13 @@ class UserSegmentExportOperator(WaitingOperator):
         deadline = deadline_of(context, self.timeout, self.execution_timeout)
         if export.status.is_finished:
             return export
-        if self.deferrable and not self.defer_after:  # poll_until refuses a timeout of 0
-            self._defer(context, export.export_id, deadline)
-        seconds = min(self.defer_after, deadline.seconds_left) if self.deferrable else deadline.seconds_left
-        poll = self.hook.poll_until(
-            export.export_id, seconds, self.poll_interval, latest=export, final_poll=not self.deferrable
-        )
-        if self.deferrable:
-            return self._return_or_defer(context, poll, export.export_id, deadline)
-        return poll.finished_export(deadline.name)
+        poll_until = partial(self.hook.poll_until, poll_interval=self.poll_interval, latest=export)
+        if not self.deferrable:
+            return poll_until(export.export_id, deadline.seconds_left).finished_export(deadline.name)
+        if not self.defer_after:  # poll_until refuses a timeout of 0
+            self._raise_deferral(context, export.export_id, deadline)
+        poll = poll_until(export.export_id, min(self.defer_after, deadline.seconds_left), final_poll=False)
+        return self._return_or_defer(context, poll, export.export_id, deadline)
 
     def _awaited_export_id(self, context: Context) -> str | None:
         """Return the id from its XCom: `dag.test()` and a failed trigger drop the deferral's kwargs."""

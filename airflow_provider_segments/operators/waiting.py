@@ -68,7 +68,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
 
         with self._airflow_errors():
             export = read_event(event, export_id or self._awaited_export_id(context))
-            return self._build_result(context, export)
+            return self._finish(context, export)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume; if the trigger failed or timed out, name the export, which Airflow does not know."""
@@ -80,7 +80,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
                     raise
                 message = (
                     f"The wait for export {self._awaited_export_id(context)} ended without an event from its trigger "
-                    f"({error}). The export keeps running at the service. For the cause, see the log above and the "
+                    f"({error}). The export may still be running. For the cause, see the log above and the "
                     "triggerer's log."
                 )
                 if isinstance(error, AirflowSkipException | AirflowSensorTimeout):
@@ -116,11 +116,14 @@ class WaitingOperator(UserSegmentsBaseOperator):
         self, context: Context, poll: Poll, export_id: str, deadline: Deadline
     ) -> SegmentExport:
         """Return the finished export; defer while it is pending, if there is time to poll again."""
-        if not poll.is_finished and not (poll.error and poll.delay >= deadline.seconds_left):
-            self._defer(context, export_id, deadline, poll.delay)
+        out_of_time = poll.error is not None and poll.delay >= deadline.seconds_left
+        if not (poll.is_finished or out_of_time):
+            self._raise_deferral(context, export_id, deadline, poll.delay)
         return poll.finished_export(deadline.name)
 
-    def _defer(self, context: Context, export_id: str, deadline: Deadline, delay: float = 0.0) -> NoReturn:
+    def _raise_deferral(
+        self, context: Context, export_id: str, deadline: Deadline, delay: float = 0.0
+    ) -> NoReturn:
         """Defer, with a delay in seconds before the trigger's first poll."""
         from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 
@@ -140,7 +143,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
             method_name="execute_complete",
             kwargs={"export_id": export_id},
             # A safety net for the trigger's own deadline: when it fires, Airflow does not call execute_complete.
-            timeout=deadline.with_margin(),
+            timeout=deadline.deferral_timeout(),
         )
         raise AssertionError("defer() does not return")
 
@@ -164,7 +167,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
         return False
 
-    def _build_result(self, context: Context, export: SegmentExport) -> dict[str, Any]:
+    def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         self._set_map_index_label(context, export.segment.name)
         self._result = result = self._deliver(context, export.ensure_complete())
         if self.do_xcom_push:
@@ -172,9 +175,9 @@ class WaitingOperator(UserSegmentsBaseOperator):
         log_details(self.log, result)
         if self.outlets:
             add_asset_events(self.outlets, context, result, self.log)
-        return self._return_value(context, result)
+        return self._push_result(context, result)
 
-    def _return_value(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
+    def _push_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result; Airflow 3.0 refuses an XCom that is None, so there the other keys are pushed here."""
         known = {key: value for key, value in result.items() if value is not None}
         is_3_0 = AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS

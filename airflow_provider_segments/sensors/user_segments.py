@@ -106,7 +106,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             poll = self.hook.poll_export(self.export_id, self.poll_interval, retry=not self.deferrable)
             self._context, self._poll = context, poll
             if poll.is_finished:
-                return PokeReturnValue(True, self._build_result(context, poll.finished_export()))
+                return PokeReturnValue(True, self._finish(context, poll.finished_export()))
         if poll.export is not None:
             self.log.info("%s is %s.", poll.export.label, poll.export.status.value[:50])
         else:
@@ -174,7 +174,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             )
         if given := [name for name in _ON_A_WORKER_ONLY if getattr(self, name)]:
             raise InvalidArgumentError(
-                f"{self.task_id}: {' and '.join(given)} can't be had in the triggerer, where the sensor waits unless "
-                "told otherwise. Leave it out, for the schedule adapts to the export's age by itself, or set "
-                "deferrable=False or mode='reschedule'."
+                f"{self.task_id}: {' and '.join(given)} not supported in the triggerer, where the sensor waits by "
+                "default. Remove it (the default schedule adapts to the export's age), or set deferrable=False or "
+                "mode='reschedule'."
             )

@@ -75,7 +75,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         if self.end_from_trigger or not self.wait_for_completion:
             raise InvalidArgumentError(
                 f"{self.task_id}: the file is transferred on a worker once the export is complete, so "
-                "end_from_trigger=True and wait_for_completion=False can't be had."
+                "end_from_trigger=True and wait_for_completion=False are not supported."
             )
         self.s3_bucket = s3_bucket
         self.s3_key = s3_key
@@ -99,7 +99,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         destination, result = self._destination(), super()._deliver(context, export)
         earlier = TransferRecord(context, destination.uri, log=self.log)
         self._refuse_to_overwrite(destination, earlier)
-        if earlier.is_known:
+        if earlier.began_earlier():
             destination.abort_leftovers()
         earlier.store()
         begun = time.monotonic()
@@ -156,7 +156,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         )
 
     def _refuse_to_overwrite(self, destination: Destination, earlier: TransferRecord) -> None:
-        if not self.replace and not earlier.is_known and destination.exists():
+        if not self.replace and not earlier.began_earlier() and destination.exists():
             raise ObjectExistsError(
                 f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
                 "replace=True, or let s3_key name another object for each run, such as segments/{{ ds }}.csv."

@@ -75,7 +75,7 @@ def proxy_of(settings: Settings) -> str | None:
     scheme = proxy.partition("://")[0].lower()
     if scheme not in ("http", "https"):
         raise errors.ConfigurationError(
-            f"The proxy is of the kind {scheme!r}, which is not supported. Use an HTTP proxy, or set the Connection's "
+            f"A proxy with the scheme {scheme!r} is not supported. Use an HTTP proxy, or set the Connection's "
             "Proxy, which comes before HTTPS_PROXY."
         )
     return proxy
@@ -89,8 +89,8 @@ def raise_call_error(
     hint = " Check the network, or allow a longer Request timeout." if call.repeatable else ""
     started = errors.maybe_started(call.repeatable)
     said: dict[type[errors.UserSegmentsError], str] = {
-        errors.CertificateError: "the service's TLS certificate is not trusted. If your company's network puts in its "
-        "own, set the Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the "
+        errors.CertificateError: "the service's TLS certificate is not trusted. If your company's network intercepts "
+        "TLS, set the Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the "
         "usual ones.",
         errors.NotSentError: f"could not connect to {settings.base_url}, so nothing was sent. Check the network and "
         "the Host.",

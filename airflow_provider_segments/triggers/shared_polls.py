@@ -78,7 +78,7 @@ class SharedPolls(SharedStreamProducer):
         for item in batch:
             found: ListPoll = item.broker_payload
             found.settled = True
-            # Airflow does not say whose event failed: all try again at the next poll, which that one doesn't get.
+            # Airflow does not say which watcher's event failed, so none stores this poll. The failed watcher is gone.
             if not item.outcome.failed:
                 for keep in found.when_stored:
                     await keep()

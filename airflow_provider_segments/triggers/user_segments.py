@@ -39,8 +39,8 @@ class UserSegmentExportTrigger(BaseTrigger):
     :param deadline: the instant at which the wait ends, as ISO 8601 with a time zone; None for no end.
     :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
     :param deadline_name: what set the deadline, for the message.
-    :param not_before: the instant before which the service is not to be asked, as ISO 8601 with a time zone, when
-        it said so to whoever waited before.
+    :param not_before: the instant before which not to poll, as ISO 8601 with a time zone; it carries the delay after
+        the last poll on a worker.
     :param end_from_trigger: finish the task here when the export is complete, without waking a worker.
     :param output_format: the format the export was requested in, for the XComs of a task that is finished here.
     :param xcom_keys: which XComs such a task gets; None for all of the result and the return value.

@@ -156,7 +156,7 @@ class Memory:
         try:
             return None if kept is None else Seen.read(kept)
         except ValueError as error:
-            self._log.warning("What the asset state store holds is taken as nothing: %s", error)
+            self._log.warning("Ignoring an unreadable value in the asset state store: %s", error)
             return None
 
     def knows(self, seen: Seen | None) -> bool:
@@ -171,7 +171,7 @@ class Memory:
             for store in self._stores:
                 await _call(store, "set", self._key, asdict(seen))
         except Exception as error:  # noqa: BLE001 - whatever Airflow raises, the watchers go on
-            self._log.warning("A restart would repeat the last refresh, for it can't be kept: %s", error)
+            self._log.warning("The last refresh can't be stored, so a restart would repeat it: %s", error)
         else:
             self._kept = seen
 

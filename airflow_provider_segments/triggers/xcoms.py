@@ -29,5 +29,5 @@ def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | No
         XCom.set(key=key, value=values[key], **where)
     if AIRFLOW_V_3_0_PLUS:  # earlier ones read the result when the link is shown
         url = "" if keys == [] else exported_file_url(result)
-        # Past a custom XCom backend, for the API server reads links as they stand.
+        # Bypass a custom XCom backend: the API server reads links without it.
         XCom._set_xcom_in_db(key=ExportedFileLink().xcom_key, value=url, **where)

@@ -13,7 +13,7 @@ from airflow_provider_segments.utils.clock import utcnow
 #: Seconds. Longer waits make no sense, and would leave datetime's range.
 LONGEST = 10 * 366 * 86400.0
 
-# Airflow ends a wait this much later than the trigger, for Airflow ends it without a message.
+# Airflow's own timeout has no message, so it comes this much after the trigger's.
 _MARGIN = timedelta(minutes=2)
 
 
@@ -24,9 +24,9 @@ class Deadline:
 
     @property
     def seconds_left(self) -> float:
-        return max((self.instant - utcnow()).total_seconds(), 1e-3)
+        return max((self.instant - utcnow()).total_seconds(), 1e-3)  # poll_until refuses 0
 
-    def with_margin(self) -> timedelta:
+    def deferral_timeout(self) -> timedelta:
         return timedelta(seconds=self.seconds_left) + _MARGIN
 
 

@@ -142,7 +142,7 @@ class TestPollUntil:
         driver = FlowDriver([answer()])
         found = driver.run(flow.poll_until(GET, driver, 1025.0, 10.0))
         assert (found.is_finished, driver.sleeps) == (False, [10, 10, 5])
-        assert driver.sent[-1].timeout == flow.FINAL_POLL_TIMEOUT
+        assert driver.sent[-1].timeout == flow.MIN_SEND_TIMEOUT
 
     def test_brief_wait_has_no_final_poll(self) -> None:
         """It ends with the delay until the poll that somebody else makes."""

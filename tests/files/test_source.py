@@ -83,7 +83,7 @@ def test_cuts_without_progress_end_the_try(opened: Any) -> None:
     with (
         file_host([THIRD] + [0] * 100) as server,
         opened(server) as source,
-        pytest.raises(FileTransferError, match=f"{THIRD} bytes of it came. Try again") as caught,
+        pytest.raises(FileTransferError, match=f"{THIRD} bytes were received. Try again") as caught,
     ):
         read(source)
     assert "secret" not in str(caught.value)
@@ -96,7 +96,7 @@ def test_changed_file_is_an_error(opened: Any, etags: tuple[str | None, ...]) ->
     with (
         file_host([THIRD], etags=etags) as server,
         opened(server) as source,
-        pytest.raises(FileTransferError, match=r"(?i)the file has changed meanwhile"),
+        pytest.raises(FileTransferError, match=r"(?i)the file has changed during"),
     ):
         read(source)
 

@@ -376,7 +376,7 @@ class TestShared:
             await running.until(lambda: "can't be read" in told())
             database.reads_fail, database.writes_fail = False, True
             await running.until(lambda: database.count == 1)
-            await running.until(lambda: "would repeat the last refresh" in told())
+            await running.until(lambda: "restart would repeat it" in told())
             kept = dict(database.store)
             database.writes_fail = False
             await running.until(lambda: database.store != kept)
