@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -131,6 +132,34 @@ def test_every_field_of_the_connection_is_explained() -> None:
 def test_retry_table_is_the_rules() -> None:
     """`python -m tests.retry_table` writes it."""
     assert retry_table.shown() == retry_table.retry_table()
+
+
+def test_readme_names_what_is_tested() -> None:
+    """Each Airflow in its pinned version with the Pythons of the matrix, and where a real one starts."""
+    matrix = {
+        target.id: ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "noxfile.py").read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
+        if target.id in ("PYTHONS", "ALL_TESTS", "HAPPY_PATH")
+    }
+    expected = {}
+    for airflow, pythons in matrix["PYTHONS"].items():
+        pins = (ROOT / "tests" / "constraints" / f"airflow-{airflow}.txt").read_text()
+        (pinned,) = re.findall(r"^apache-airflow==(\S+)", pins, re.MULTILINE)
+        for python in pythons:
+            one = ", one example" * ((python, airflow) in matrix["HAPPY_PATH"])
+            is_all = (python, airflow) in matrix["ALL_TESTS"]
+            expected[pinned, python] = "all tests" if is_all else f"unit tests{one}"
+    rows = re.findall(r"^\| (\d[\d.]+) \|(.*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    cells = {airflow: [cell.strip() for cell in row.split("|")] for airflow, row in rows}
+    pythons = ("3.11", "3.12", "3.13")
+    shown = {
+        (airflow, python): cell
+        for airflow, row in cells.items()
+        for python, cell in zip(pythons, row, strict=True)
+        if cell
+    }
+    assert shown == expected
 
 
 def test_contributing_shows_the_layers() -> None:
