@@ -27,7 +27,10 @@ ONE_DAG = {"handoff.md"}
 # A block in another language would go untested; "text" is what programs print.
 CHECKED = {"python", "bash", "json", "text"}
 # Blocks that Sphinx carries out when it builds the pages.
-DIRECTIVES = {"{eval-rst}", "{image}", "{figure}", "{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {
+    *("{eval-rst}", "{image}", "{figure}", "{include}", "{literalinclude}", "{toctree}", "{raw}"),
+    *("{note}", "{warning}", "{tip}"),
+}
 
 
 def blocks(page: Path, language: str = r"\S*") -> list[tuple[str, str]]:
@@ -127,6 +130,14 @@ def test_every_field_of_the_connection_is_explained() -> None:
         default = "" if field.default is None else f" {field.default} |\n"
         assert re.search(rf"\| {re.escape(field.label)} \| extra `{name}` \|.*\|{default}", page), name
     assert f"`{DEFAULT_HOST}` |" in page
+
+
+def test_evidence_names_tests() -> None:
+    """Every test and every file of tests that the page names is there."""
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    code = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in re.findall(r"`(test_\w+)`", page) if f"def {name}(" not in code] == []
+    assert [file for file in re.findall(r"`(tests/[\w/.]+)`", page) if not (ROOT / file).exists()] == []
 
 
 def test_retry_table_is_the_rules() -> None:
