@@ -57,7 +57,8 @@ check: $(TOOLS)/ready ## Lint, check types, build the wheel
 	$(AIRFLOW3) lint-imports --no-cache
 	$(AIRFLOW3) python -m build --wheel --outdir dist .
 
-docs: $(TOOLS)/ready ## Build the documentation into build/docs; a warning is an error
+docs: $(TOOLS)/ready ## Check the words of the documentation and build it into build/docs; a warning is an error
+	$(AIRFLOW3) python -m tests.prose
 	$(AIRFLOW3) python -m sphinx --fail-on-warning --fresh-env --quiet --builder html docs build/docs
 	@echo "Open build/docs/index.html"
 

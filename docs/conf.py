@@ -13,14 +13,21 @@ from airflow_provider_segments import __version__
 
 project = "airflow-provider-segments"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_show_copyright = False
 html_copy_source = False
 
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+
+# What programs print is copied without the prompt, and only the lines behind one.
+copybutton_prompt_text = "$ "
 
 highlight_language = "text"
 default_role = "any"

@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
-from tests import dag_runs, forked, retry_table
+from tests import dag_runs, forked, prose, retry_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
@@ -81,6 +81,36 @@ def test_blocks_have_a_language(page: Path) -> None:
     assert {language for language, _ in blocks(page)} <= CHECKED | DIRECTIVES
     for _, code in blocks(page, "json"):
         json.loads(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_have_a_text(page: Path) -> None:
+    """Those who don't see a picture are given its content; so is the diagram's reader."""
+    shown = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text())
+    assert [file for text, file in shown if len(text) < 20] == []
+    assert "<desc" in (ROOT / "docs" / "images" / "how-it-works.svg").read_text()
+
+
+@pytest.mark.parametrize("page", prose.PAGES, ids=lambda page: page.name)
+def test_prose(page: Path) -> None:
+    """No word that is not to be used, no line over 120 columns but in tables."""
+    text = page.read_text()
+    assert prose.findings(text) == []
+    lines = zip(text.splitlines(), prose.prose(text).splitlines(), strict=True)
+    assert [line for line, plain in lines if plain and len(line) > 120 and line[0] != "|"] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_begins_with_what_it_is_for(page: Path) -> None:
+    """In one sentence; the landing page and the changelog take theirs from elsewhere."""
+    (_, *paragraphs) = re.split(r"\n\n+", page.read_text())
+    assert page.name in ("index.md", "changelog.md") or paragraphs[0].startswith("This page ")
+
+
+def test_prose_is_checked() -> None:
+    """A word in the text is found with its line, one in code is not; a link has to be whole."""
+    text = "# A\n\n`anew`\n\n```python\nanew = 1\n```\n\nOnce anew.\n\n[a](http://a.b) [b](https://b.c/d)\n"
+    assert prose.findings(text) == [(9, "'anew': again"), (11, "'http://a.b': not a complete https link")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
