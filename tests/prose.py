@@ -53,7 +53,9 @@ def findings(text: str) -> list[tuple[int, str]]:
     for match in _LINK.finditer(plain):
         url = urlsplit(match[1])
         if url.scheme != "https" or "." not in url.netloc or url.path.endswith((".", ",")):
-            found.append((plain.count("\n", 0, match.start()) + 1, f"{match[1]!r}: not a complete https link"))
+            found.append(
+                (plain.count("\n", 0, match.start()) + 1, f"{match[1]!r}: not a complete https link")
+            )
     return sorted(found)
 
 
