@@ -32,7 +32,7 @@ ROWS = [row for row in ROWS if row not in ALL_TESTS]
 HAPPY_PATH = {("3.11", "3.0"), ("3.12", "3.1"), ("3.13", "3.2")}
 UNIT_TESTS = ("-m", "not system", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--quiet")
 # Tests that start programs. Rows that add only a Python, or lower versions, leave them out.
-PROGRAMS = ("cli", "emulator", "handoff", "test_docs.py", "test_example_dags.py")
+PROGRAMS = ("cli", "emulator", "handoff", "test_docs.py", "test_example_dags.py", "test_recipes.py")
 WITHOUT_PROGRAMS = [f"--ignore=tests/{name}" for name in PROGRAMS]
 ONE_EXAMPLE = "tests/system/test_examples.py::test_export_segment"
 
