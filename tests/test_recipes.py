@@ -24,7 +24,7 @@ BLOCKS = {
 }
 # Their servers do not run here; tests/handoff checks the same tasks.
 ELSEWHERE = {"registrants_to_snowflake", "registrants_to_sftp", "registrants_to_gcs"}
-IN_MY_BUCKET = {"recent_registrants", "registrants_nightly"}
+IN_MY_BUCKET = {"registrants", "registrants_nightly"}
 
 
 @pytest.fixture
