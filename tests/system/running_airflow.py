@@ -135,6 +135,8 @@ class RunningAirflow:
             "WEBSERVER__SECRET_KEY": "a-secret-for-one-throw-away-airflow",
             "WEBSERVER__CONFIG_FILE": str(self.home / "webserver_config.py"),
             "API__SECRET_KEY": "a-secret-for-one-throw-away-airflow",
+            # Airflow 3.0 signs tokens without one, which newer versions of PyJWT refuse.
+            "API_AUTH__JWT_ISSUER": "a-throw-away-airflow",
             # Each process would make one of its own.
             "API_AUTH__JWT_SECRET": "another-secret-for-one-throw-away-airflow-of-64-bytes-and-more--",
             "LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
