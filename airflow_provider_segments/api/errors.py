@@ -21,6 +21,11 @@ What can go wrong, each with what to do about it.
       EventError                a resumed task got an event it can't believe
       FileTransferError         the export's file is not there, may not be had, or did not come whole
         ObjectExistsError       the destination exists
+        PreviousFileMissingError  the file of the previous export is not in the bucket any more
+      ComparisonError           two exports can't be compared
+        CsvError                a file is not CSV
+        ColumnsError            a column is missing, or the header is another than last time
+      ConcurrentRunError        another run of the same segment was faster
 
 Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later try can
 succeed is the attribute ``permanent``; never read it from the text.
@@ -32,8 +37,12 @@ __all__ = [
     "AbandonedTryError",
     "CallError",
     "CertificateError",
+    "ColumnsError",
+    "ComparisonError",
+    "ConcurrentRunError",
     "ConfigurationError",
     "ConnectionLookupError",
+    "CsvError",
     "EventError",
     "ExportFailedError",
     "ExportTimeoutError",
@@ -42,6 +51,7 @@ __all__ = [
     "NotSentError",
     "ObjectExistsError",
     "OversizedError",
+    "PreviousFileMissingError",
     "RefusedError",
     "SegmentLookupError",
     "UnreadableError",
@@ -77,6 +87,30 @@ class ObjectExistsError(FileTransferError):
     """The destination exists."""
 
     permanent = True
+
+
+class PreviousFileMissingError(FileTransferError):
+    """The file of the previous export is not in the bucket any more."""
+
+    permanent = True
+
+
+class ComparisonError(UserSegmentsError):
+    """Two exports can't be compared."""
+
+
+class CsvError(ComparisonError):
+    """A file is not CSV."""
+
+
+class ColumnsError(ComparisonError):
+    """A column is missing, or the header is another than last time."""
+
+    permanent = True
+
+
+class ConcurrentRunError(UserSegmentsError):
+    """Another run has compared with the same previous export, and was faster."""
 
 
 class CallError(UserSegmentsError):

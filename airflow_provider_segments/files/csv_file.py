@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The header of a CSV file."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_segments.api.errors import ColumnsError, CsvError
+from airflow_provider_segments.api.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["CsvFile", "has_quotes", "listed", "open_csv"]
+
+_DELIMITERS = ",;\t|"
+_LONGEST_HEADER = _CHUNK = 1024 * 1024
+# What HTML, XML and JSON begin with.
+_MARKUP = ("<", "{", "[")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFile:
+    """
+    A CSV file whose header has been read.
+
+    :param path: where it is.
+    :param name: what messages call it.
+    :param delimiter: what stands between its fields.
+    :param columns: the names in its header.
+    """
+
+    path: Path
+    name: str
+    delimiter: str
+    columns: tuple[str, ...]
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Fail if one of these columns is missing."""
+        if missing := [column for column in columns if column not in self.columns]:
+            raise ColumnsError(
+                f"{self.name} has no column {listed(missing)}. Its columns are {listed(self.columns)}."
+            )
+
+
+def open_csv(path: Path, name: str) -> CsvFile:
+    """
+    Read a file's header.
+
+    :param path: the file.
+    :param name: what messages call it.
+    :raises CsvError: it is not CSV.
+    """
+    text = _beginning(path, name)
+    headers = {delimiter: _header(text, delimiter, name) for delimiter in _DELIMITERS}
+    delimiter = max(headers, key=lambda found: len(headers[found]))
+    columns = headers[delimiter]
+    if not any(columns):
+        raise CsvError(f"{name} has no header: {'it is empty' if not text else 'its first line is empty'}.")
+    if not all(columns):
+        raise CsvError(f"Column {columns.index('') + 1} of {name} has no name in the header.")
+    repeated = [name for name, count in Counter(map(str.casefold, columns)).items() if count > 1]
+    if repeated:
+        raise CsvError(
+            f"The header of {name} has the column {quoted(repeated[0])} more than once; capitals don't count."
+        )
+    return CsvFile(path, name, delimiter, tuple(columns))
+
+
+def has_quotes(file: CsvFile) -> bool:
+    """
+    Return whether there are quotation marks in a file, and check that none is left open.
+
+    :param file: the file.
+    :raises CsvError: the file ends within quotation marks, as one that was cut does.
+    """
+    with file.path.open("rb") as stream:
+        marks = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(_CHUNK), b""))
+    if marks % 2:  # only then one may be open
+        with file.path.open(encoding="utf-8", errors="replace", newline="") as text:
+            rows = csv.reader(text, delimiter=file.delimiter, strict=True)
+            try:
+                for _ in rows:
+                    pass
+            except csv.Error as error:
+                raise CsvError(f"{file.name} can't be read as CSV: line {rows.line_num}: {error}.") from error
+    return marks > 0
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message."""
+    return ", ".join(map(quoted, names))
+
+
+def _beginning(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LONGEST_HEADER)
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
+    except UnicodeDecodeError as error:
+        raise CsvError(f"{name} is not a CSV file: it is not text in UTF-8.") from error
+    if "\0" in text or text.lstrip().startswith(_MARKUP):
+        raise CsvError(f"{name} is not a CSV file: {_looks_like(text)}.")
+    return text
+
+
+def _looks_like(text: str) -> str:
+    if "\0" in text:
+        return "it has binary data"
+    return f"it begins with {quoted(text.lstrip()[0])}, as HTML, XML and JSON do"
+
+
+def _header(text: str, delimiter: str, name: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error as error:
+        raise CsvError(f"The header of {name} can't be read: {error}.") from error

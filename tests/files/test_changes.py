@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of two files by key."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_segments.api.errors import ColumnsError, ComparisonError, ConfigurationError, CsvError
+from airflow_provider_segments.files.changes import KINDS, Changes, compare, memory_in_bytes
+from airflow_provider_segments.files.csv_file import open_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Rows = list[tuple[str, ...]]
+
+
+def compared(folder: Path, old: bytes | None, new: bytes, **options: Any) -> tuple[Changes, dict[str, str]]:
+    """Compare two files; return the counts and what the three files hold."""
+    (folder / "old.csv").write_bytes(old or b"")
+    (folder / "new.csv").write_bytes(new)
+    previous = None if old is None else open_csv(folder / "old.csv", "the old file")
+    found = compare(previous, open_csv(folder / "new.csv", "the new file"), folder, **options)
+    return found, {kind: (folder / f"{kind}.csv").read_bytes().decode() for kind in KINDS}
+
+
+def counts(found: Changes) -> tuple[int, int, int, int]:
+    return found.added, found.removed, found.changed, found.unchanged
+
+
+def parsed(text: str, delimiter: str = ",") -> tuple[tuple[str, ...], Rows]:
+    """Return a file's header and rows."""
+    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return tuple(header), [tuple(row) for row in rows]
+
+
+def first_by_key(rows: Sequence[tuple[str, ...]], keys: int) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the row that counts for each key."""
+    found: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in sorted(rows, key=lambda row: [value.encode() for value in row]):
+        found.setdefault(row[:keys], row)
+    return found
+
+
+def written(columns: int, rows: Rows, delimiter: str, newline: str, bom: bool, quoting: Any) -> bytes:
+    """Return a file with these rows."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+    writer.writerow([f"column {number}" for number in range(columns)])
+    writer.writerows(rows)
+    return b"\xef\xbb\xbf" * bom + text.getvalue().encode()
+
+
+# Letters that mean something to a CSV reader, and few others, so that keys meet.
+# No carriage return, which Python's writer leaves bare where lines end without one.
+VALUES = st.text('ab0,;"\n\t é#', max_size=4) | st.sampled_from(
+    ["007", "7", "1" * 20, "NULL", "", "true", "1e3"]
+)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[int, int, Rows, Rows]:
+    """Return how many columns there are, how many of them are the key, and the rows of two files."""
+    columns = draw(st.integers(1, 3))
+    row = st.tuples(*[VALUES] * columns).filter(any)  # an empty line is no row
+    return columns, draw(st.integers(1, columns)), draw(st.lists(row)), draw(st.lists(row))
+
+
+@settings(max_examples=150)
+@given(pairs(), st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]), st.booleans())
+@example((2, 1, [("007", "a")], [("7", "a")]), ",", "\n", False)
+def test_changes_lead_from_the_previous_file_to_the_current_one(
+    pair: tuple[int, int, Rows, Rows], delimiter: str, newline: str, bom: bool
+) -> None:
+    """Previous without removed, with added and changed, is current, and the counts are those of the rows."""
+    columns, keys, old, new = pair
+    if columns == 1:
+        delimiter = ","
+    key_columns = [f"column {number}" for number in range(keys)]
+    with tempfile.TemporaryDirectory() as folder:
+        found, files = compared(
+            Path(folder),
+            written(columns, old, delimiter, newline, bom, csv.QUOTE_ALL),
+            written(columns, new, delimiter, newline, not bom, csv.QUOTE_MINIMAL),
+            key_columns=key_columns,
+        )
+    before, after = first_by_key(old, keys), first_by_key(new, keys)
+    rows = {kind: parsed(text, delimiter)[1] for kind, text in files.items()}
+    composed = dict(before)
+    for row in rows["removed"]:
+        assert composed.pop(row[:keys]) == row
+    for row in rows["added"]:
+        assert row[:keys] not in before
+        composed[row[:keys]] = row
+    for row in rows["changed"]:
+        assert composed[row[:keys]] != row
+        composed[row[:keys]] = row
+    assert composed == after
+    assert [len(rows[kind]) for kind in KINDS] == [found.added, found.removed, found.changed]
+    assert found.unchanged == len(after) - found.added - found.changed
+
+
+def test_parts_make_no_difference(tmp_path: Path) -> None:
+    """A file of many parts is compared as one of a single part, in bounded memory."""
+    old = b"id,n\n" + b"".join(b"%d,%d\n" % (n, n % 7) for n in range(60_000))
+    new = b"id,n\n" + b"".join(b"%d,%d\n" % (n, n % 7 + (n % 1000 == 500)) for n in range(100, 60_100))
+    found = [compared(tmp_path, old, new, memory_limit=limit) for limit in ("1GB", "24MB")]
+    assert counts(found[0][0]) == counts(found[1][0]) == (100, 100, 60, 59_840)
+    assert [{kind: sorted(text.splitlines()) for kind, text in files.items()} for _, files in found][0] == {
+        kind: sorted(text.splitlines()) for kind, text in found[1][1].items()
+    }
+
+
+def test_line_breaks_in_a_large_file(tmp_path: Path) -> None:
+    """A file of several of DuckDB's buffers is read right, though its fields look like rows."""
+    field = '"' + 'a,b\n"",""\n1,"" 2' * 12 + '"'
+    rows = "".join(f"{number},{field}\n" for number in range(200_000)).encode()
+    assert len(rows) > 32 * 1024 * 1024
+    found, _ = compared(tmp_path, b"id,n\n" + rows, b"id,n\n" + rows)
+    assert counts(found) == (0, 0, 0, 200_000)
+
+
+def test_first_file(tmp_path: Path) -> None:
+    """Everybody is added, and the other files have the header."""
+    found, files = compared(tmp_path, None, b"id;name\n1;a\n2;\n")
+    assert counts(found) == (2, 0, 0, 0)
+    assert found.columns == ("id", "name")
+    assert files["removed"] == files["changed"] == "id;name\n"
+    assert sorted(files["added"].splitlines()) == ["1;a", "2;", "id;name"]
+
+
+def test_duplicate_keys_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In whatever order their rows come; one warning tells how many, and names none of them."""
+    old, new = (
+        b"id,n\n1,a\nsomebody,b\nsomebody,a\n2,x\n2,x\n",
+        b"id,n\n2,x\nsomebody,a\nsomebody,b\nsomebody,a\n1,a\n",
+    )
+    found, _ = compared(tmp_path, old, new)
+    assert counts(found) == (0, 0, 0, 3)
+    (message,) = caplog.messages
+    assert message.startswith("Keys ('id') of more than one row: 2 in the old file, 1 in the new file.")
+    assert "somebody" not in message
+
+
+def test_everybody_twice(tmp_path: Path) -> None:
+    """A file that holds each row twice is the same file."""
+    rows = [b"%d,x\n" % number for number in range(5000)]
+    found, _ = compared(
+        tmp_path, b"id,n\n" + b"".join(rows * 2), b"id,n\n" + b"".join(rows), memory_limit="24MB"
+    )
+    assert counts(found) == (0, 0, 0, 5000)
+
+
+def test_order_of_columns_does_not_count(tmp_path: Path) -> None:
+    """Columns are compared by name, and all files have the current order."""
+    found, files = compared(tmp_path, b"id,a,b\n1,x,y\n2,x,y\n", b"b,id,a\ny,1,x\n", key_columns=["id"])
+    assert counts(found) == (0, 1, 0, 1)
+    assert files["removed"] == "b,id,a\ny,2,x\n"
+
+
+HEADERS = b"id,kept,gone\n1,x,y\n2,x,y\n3,x,y\n", b"id,kept,new\n1,x,z\n2,w,z\n4,x,z\n"
+
+
+def test_other_header(tmp_path: Path) -> None:
+    """It is refused by name, and nothing is written."""
+    with pytest.raises(ColumnsError, match="'new' added and 'gone' dropped. Name the columns"):
+        compared(tmp_path, *HEADERS)
+    assert not list(tmp_path.glob("added.csv"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [(["kept"], (1, 1, 1, 1)), (["new"], (1, 1, 2, 0)), (["gone"], (1, 1, 2, 0)), (["id"], (1, 1, 0, 2))],
+)
+def test_compare_columns(tmp_path: Path, columns: list[str], expected: tuple[int, ...]) -> None:
+    """Only these columns make a row changed; one that was added or dropped makes every row so."""
+    found, files = compared(tmp_path, *HEADERS, compare_columns=columns)
+    assert counts(found) == expected
+    assert files["removed"] == "id,kept,gone\n3,x,y\n"
+    assert files["added"] == "id,kept,new\n4,x,z\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "words"),
+    [
+        (
+            b"id,n\n",
+            b"id,n\n",
+            {"key_columns": ["user"]},
+            "new file has no column 'user'. Its columns are 'id', 'n'",
+        ),
+        (b"n\n", b"id,n\n", {}, "old file has no column 'id'"),
+        (b"id,n\n", b"id,n\n", {"compare_columns": ["x"]}, "compare_columns has 'x'"),
+    ],
+)
+def test_missing_columns(tmp_path: Path, old: bytes, new: bytes, options: dict[str, Any], words: str) -> None:
+    """The message names the file, the column and those that are there."""
+    with pytest.raises(ColumnsError, match=words) as caught:
+        compared(tmp_path, old, new, **options)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "new file has no header: it is empty"),
+        (b"\nid\n", "its first line is empty"),
+        (b"\x89PNG\xff\xfe", "not text in UTF-8"),
+        (b"PAR1\x00\x00", "it has binary data"),
+        (b"<!DOCTYPE html>\n<p>", "it begins with '<', as HTML"),
+        (b'[{"id": 1}]', "it begins with '\\['"),
+        (b"id,\n", "Column 2 of the new file has no name"),
+        (b"id,Id\n", "has the column 'id' more than once"),
+        (b"id,n\n1,a\nsecret,b,c\n", "line 3: Expected Number of Columns: 2 Found: 3"),
+        (b"id,n\nsecret\n", "line 2: Expected Number of Columns: 2 Found: 1"),
+        (b'id,n\nsecret,"b\n', "line 2: unexpected end of data"),
+        (b"id,n\nsecret,\xff\n", "not text in UTF-8"),
+        (b"id,n\n" + b"1,a\n" * 300_000 + b"secret,\xff\n", "line 300002: Invalid unicode"),
+    ],
+)
+def test_no_csv(tmp_path: Path, content: bytes, words: str) -> None:
+    """It is refused with file, line and cause, and without the row itself."""
+    with pytest.raises(CsvError, match=words) as caught:
+        compared(tmp_path, b"id,n\n", content)
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.glob("added.csv"))
+
+
+def test_path_is_no_pattern(tmp_path: Path) -> None:
+    """A file's name is taken to the letter."""
+    for name in ("a1.csv", "a[1]*'.csv"):
+        (tmp_path / name).write_text(f"id\n{name}\n")
+    found = compare(None, open_csv(tmp_path / "a[1]*'.csv", "it"), tmp_path)
+    assert (found.added, (tmp_path / "added.csv").read_text()) == (1, "id\na[1]*'.csv\n")
+
+
+def test_too_little_memory(tmp_path: Path) -> None:
+    """The message says which limit, and nothing is left in the folder."""
+    with pytest.raises(ComparisonError, match="memory_limit='1KB'"):
+        compared(tmp_path, b"id\n1\n", b"id\n2\n", memory_limit="1KB")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "old.csv"]
+
+
+@pytest.mark.parametrize("limit", ["", "1", "0GB", "lots", "80%", 1000, None, "1GB; drop table x"])
+def test_memory_limit_that_is_none(limit: Any) -> None:
+    """It is refused by name."""
+    with pytest.raises(ConfigurationError, match="memory_limit is "):
+        memory_in_bytes(limit)
+
+
+def test_memory_limit_in_bytes() -> None:
+    """With decimal and binary units, as DuckDB has them."""
+    assert [memory_in_bytes(limit) for limit in ("1GB", "1.5 gib", "512MiB")] == [10**9, 3 * 2**29, 2**29]
+
+
+def test_without_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match=r"airflow-provider-segments\[changes\]"):
+        compared(tmp_path, b"id\n", b"id\n")
+
+
+def test_nothing_is_logged_without_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The counts are the caller's to tell."""
+    caplog.set_level(logging.INFO)
+    compared(tmp_path, b"id\n1\n", b"id\n2\n")
+    assert caplog.messages == []
