@@ -35,8 +35,9 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "source-integration-name": _INTEGRATION,
                 "target-integration-name": "Amazon Simple Storage Service (S3)",
-                "python-module": f"{_PACKAGE}.transfers.user_segment_to_s3",
+                "python-module": f"{_PACKAGE}.transfers.{name}",
             }
+            for name in ("user_segment_to_s3", "user_segment_changes_to_s3")
         ],
         "connection-types": [
             {

@@ -16,11 +16,13 @@ from airflow_provider_segments.operators.user_segments import UserSegmentExportO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.files.destination import Destination
+    from airflow_provider_segments.files.source import Source
 
 __all__ = ["UserSegmentToS3Operator"]
 
@@ -90,22 +92,14 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Check the arguments and that the object may be written, then export and transfer."""
         with airflow_errors():
-            destination = self._destination()
+            destination = self._destination(self.s3_key)
             destination.check_arguments()
             self._refuse_to_overwrite(destination, TransferRecord(context, destination.uri, log=self.log))
             return self._export(context)
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        destination, result = self._destination(), super()._deliver(context, export)
-        earlier = TransferRecord(context, destination.uri, log=self.log)
-        self._refuse_to_overwrite(destination, earlier)
-        if earlier.began_earlier():
-            destination.abort_leftovers()
-        earlier.store()
-        begun = time.monotonic()
-        size = self._transfer(export, destination)
-        seconds = time.monotonic() - begun
-        self.log.info("Transferred %d bytes to %s in %.1f s.", size, destination.uri, seconds)
+        destination, result = self._destination(self._key_of(export)), super()._deliver(context, export)
+        written = self._write(context, export, destination)
         if url := destination.console_url:
             self.link_values[S3FileLink.key] = url
             if not AIRFLOW_V_3_0_PLUS and self.do_xcom_push:
@@ -116,44 +110,70 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             "s3_uri": destination.uri,
             "s3_bucket": destination.bucket,
             "s3_key": destination.key,
-            "size": size,
+            **written,
         }
 
+    def _key_of(self, export: SegmentExport) -> str:
+        """Return the key of the export's object."""
+        return self.s3_key
+
+    def _write(self, context: Context, export: SegmentExport, destination: Destination) -> dict[str, Any]:
+        """Transfer the file and return what the result has beside the place."""
+        earlier = TransferRecord(context, destination.uri, log=self.log)
+        self._refuse_to_overwrite(destination, earlier)
+        if earlier.began_earlier():
+            destination.abort_leftovers()
+        earlier.store()
+        begun = time.monotonic()
+        size = self._transfer(export, destination)
+        self.log.info(
+            "Transferred %d bytes to %s in %.1f s.", size, destination.uri, time.monotonic() - begun
+        )
+        return {"size": size}
+
     def _transfer(self, export: SegmentExport, destination: Destination) -> int:
+        from airflow_provider_segments.files.source import ensure_kept
+
+        file = ensure_kept(export)
+        is_on_s3 = (export.filename or "").startswith("s3://")
+        if is_on_s3 and self.source_aws_conn_id in (None, self.aws_conn_id):
+            return destination.copy(file)
+        with self._open(export) as source:
+            return destination.write(source)
+
+    def _open(self, export: SegmentExport) -> AbstractContextManager[Source]:
+        """Read the service's file."""
         from airflow_provider_segments.files.s3 import open_s3
         from airflow_provider_segments.files.source import ensure_kept
         from airflow_provider_segments.files.url import open_url
 
         file = ensure_kept(export)
-        if not (export.filename or "").startswith("s3://"):
-            # The query of a presigned URL is not handed from process to process, and holds for minutes.
-            fresh = self.hook.get_export(export.export_id).ensure_complete()
-            with open_url(fresh.filename or "", self.hook.settings) as source:
-                return destination.write(source)
-        if self.source_aws_conn_id in (None, self.aws_conn_id):
-            return destination.copy(file)
-        with open_s3(file, self.source_aws_conn_id, self.extra_args) as source:
-            return destination.write(source)
+        if (export.filename or "").startswith("s3://"):
+            return open_s3(file, self.source_aws_conn_id or self.aws_conn_id, self.extra_args)
+        # The query of a presigned URL is not handed from process to process, and holds for minutes.
+        fresh = self.hook.get_export(export.export_id).ensure_complete()
+        return open_url(fresh.filename or "", self.hook.settings)
 
-    def _destination(self) -> Destination:
+    def _destination(self, key: str) -> Destination:
         from airflow_provider_segments.files.destination import Destination
 
-        for name in ("s3_bucket", "s3_key"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip() or "://" in value or value.endswith("/"):
-                raise ConfigurationError(
-                    f"{self.task_id}: {name} is {value!r} once rendered, but it has to be the plain name of "
-                    f"{'a bucket' if name == 's3_bucket' else 'one object'}, not a URI and not a folder."
-                )
+        self._require_plain("s3_bucket", "a bucket")
+        self._require_plain("s3_key", "one object")
+        return Destination(self.s3_bucket, key, *self._destination_args())
+
+    def _require_plain(self, name: str, what: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, str) or not value.strip() or "://" in value or value.endswith("/"):
+            raise ConfigurationError(
+                f"{self.task_id}: {name} is {value!r} once rendered, but it has to be the plain name of {what}, not a "
+                "URI and not a folder."
+            )
+
+    def _destination_args(self) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+        """Return what each object of the task is written with."""
         options = {"ServerSideEncryption": "AES256"} if self.encrypt else {}
         options |= {"ACL": self.acl_policy} if self.acl_policy else {}
-        return Destination(
-            self.s3_bucket,
-            self.s3_key,
-            self.aws_conn_id,
-            options | (self.extra_args or {}),
-            self.transfer_config_args or {},
-        )
+        return self.aws_conn_id, options | (self.extra_args or {}), self.transfer_config_args or {}
 
     def _refuse_to_overwrite(self, destination: Destination, earlier: TransferRecord) -> None:
         if not self.replace and not earlier.began_earlier() and destination.exists():

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files in a folder of this machine."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.files.source import Body, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["open_local", "save"]
+
+_CHUNK = 1024 * 1024
+
+
+@contextmanager
+def open_local(path: Path, metadata: Mapping[str, Any]) -> Iterator[Source]:
+    """
+    Read a local file.
+
+    :param path: the file.
+    :param metadata: what its object is to have, by boto3's names.
+    """
+    with path.open("rb") as file:
+        body = Body(file.read, file.close, 0, path.stat().st_size, metadata=metadata)
+        with closing(Source(path.name, lambda *_: body)) as source:
+            yield source
+
+
+def save(source: Source, path: Path) -> None:
+    """
+    Write what is read to a local file.
+
+    :param source: what is read.
+    :param path: the file.
+    :raises FileTransferError: there is no space for it, or no permission.
+    """
+    try:
+        with path.open("wb") as file:
+            shutil.copyfileobj(source, file, _CHUNK)
+    except OSError as error:
+        raise FileTransferError(
+            f"{source.filename} can't be kept in {path.parent}: {error.strerror or error}. Make room there, or set "
+            "TMPDIR to another folder."
+        ) from error
