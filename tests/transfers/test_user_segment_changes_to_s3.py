@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from contextlib import suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from airflow_provider_segments.api.errors import ColumnsError, CsvError
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator
 from airflow_provider_segments.exceptions import UserSegmentsException
 from airflow_provider_segments.files.destination import Destination
+from airflow_provider_segments.files.s3 import s3_client
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.stored import LatestExport
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
@@ -52,6 +54,9 @@ def s3(user_segments_s3: Any, monkeypatch: pytest.MonkeyPatch, clock: FakeClock)
     """The local S3 with the user's bucket."""
     monkeypatch.setattr(UserSegmentsHook, "clock", clock)
     monkeypatch.setattr(Source, "clock", clock)
+    client = cache(s3_client)  # to make one takes longer than all that a test asks it for
+    for module in ("files.destination", "files.s3"):
+        monkeypatch.setattr(f"airflow_provider_segments.{module}.s3_client", client)
     user_segments_s3.create_bucket(Bucket=BUCKET)
     return user_segments_s3
 
