@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Keep a copy of each Dynamic user segment in a bucket of yours, under the day's date.
+Copy each user segment that the service has refreshed since the last run into a bucket of yours, under the day's date.
 
-Static segments never change, so only the Dynamic ones are exported, each by a mapped task of its own.
+Static segments never change. The first run exports every Dynamic segment, the next ones those refreshed since the start
+of the last successful run, each by a mapped task of its own.
 
 Needs:
 
@@ -39,7 +40,11 @@ with DAG(
     tags=["example", "mparticle"],
     doc_md=__doc__,
 ) as dag:
-    dynamic = UserSegmentsListOperator(task_id="list_dynamic_segments", segment_type="Dynamic")
+    changed = UserSegmentsListOperator(
+        task_id="list_changed_segments",
+        segment_type="Dynamic",
+        refreshed_since="{{ prev_start_date_success or '' }}",
+    )
 
     UserSegmentToS3Operator.partial(
         task_id="segment_to_s3",
@@ -47,4 +52,4 @@ with DAG(
         replace=True,  # a second run of the day brings fresher data
         retries=2,
         max_active_tis_per_dag=16,
-    ).expand_kwargs(dynamic.output.map(target))
+    ).expand_kwargs(changed.output.map(target))

@@ -21,7 +21,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("example_*.py"))
 # This one is started by an event; tests/system/test_refresh.py does that.
 BY_EVENT = "example_on_refresh"
 # Run in tests/handoff, which has what they load, and by a real scheduler in tests/system.
-ELSEWHERE = {"example_segment_to_postgres", "example_segment_to_redshift"} | {
+ELSEWHERE = {"example_segment_to_postgres", "example_segment_to_redshift", "example_segment_changes"} | {
     "example_export_segment",
     "example_export_many_segments",
 }
@@ -74,3 +74,16 @@ def test_runs(name: str, service: Emulator, s3: Any, s3_url: str) -> None:
     expected = {"example_sync_changed_segments": len(dynamic)}
     assert len(copied) == expected.get(name, 1) > 0
     assert bodies(dag_runs.BUCKET, copied) == bodies("upload-bucket", source)
+
+
+@pytest.mark.usefixtures("database")
+def test_syncs_only_changed_segments(service: Emulator, s3: Any, s3_url: str) -> None:
+    """A second run exports what was refreshed since the first, and a third one nothing."""
+    environment = dag_runs.environment(EXAMPLES, **dag_runs.connections(service, s3_url))
+    dag_runs.run("example_sync_changed_segments", environment)
+    (refreshed, *_) = [segment.segment_id for segment in service.segments if segment.type == "Dynamic"]
+    service.refresh(refreshed)
+    before = len(service.submissions)
+    for _ in range(2):
+        dag_runs.run("example_sync_changed_segments", environment)
+        assert [submission.segment_id for submission in service.submissions[before:]] == [refreshed]

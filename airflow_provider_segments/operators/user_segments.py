@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +37,18 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
     :param name_pattern: a regular expression that the name has to match somewhere (templated).
     :param category: the category a segment has to be filed under, exact match (templated).
     :param segment_type: ``Static`` or ``Dynamic`` (templated).
+    :param refreshed_since: only Dynamic segments whose last refresh is later: a datetime or ISO 8601, in UTC if there
+        is no zone; None or an empty text for all (templated).
     :param mparticle_conn_id: the Connection (templated).
     """
 
-    template_fields: Sequence[str] = ("name_pattern", "category", "segment_type", "mparticle_conn_id")
+    template_fields: Sequence[str] = (
+        "name_pattern",
+        "category",
+        "segment_type",
+        "refreshed_since",
+        "mparticle_conn_id",
+    )
     ui_color = "#dcebf7"
 
     def __init__(
@@ -49,6 +57,7 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
         name_pattern: str | None = None,
         category: str | None = None,
         segment_type: str | None = None,
+        refreshed_since: str | datetime | None = None,
         mparticle_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
@@ -56,6 +65,10 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
         self.name_pattern = name_pattern
         self.category = category
         self.segment_type = segment_type
+        self.refreshed_since = refreshed_since
+        if isinstance(refreshed_since, str) and "{" not in refreshed_since:  # not a template
+            with argument_errors(self.task_id):
+                _moment(refreshed_since)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the segments that pass all filters, in the service's order."""
@@ -64,8 +77,9 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
             self.require_text_or_none("name_pattern", "category", "segment_type")
             pattern = self._pattern()
             self._check_type()
+            since = _moment(self.refreshed_since)
             segments = [segment.to_dict() for segment in self.hook.list_segments()]
-        found = [segment for segment in segments if self._fits(segment, pattern)]
+        found = [segment for segment in segments if self._fits(segment, pattern, since)]
         self.log.info("%d of the project's %d segments pass the filters.", len(found), len(segments))
         return found
 
@@ -84,12 +98,35 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
             known = " or ".join(repr(kind.value) for kind in SegmentType)
             raise ConfigurationError(f"segment_type is {self.segment_type!r}, but it has to be {known}.")
 
-    def _fits(self, segment: dict[str, Any], pattern: re.Pattern[str]) -> bool:
+    def _fits(self, segment: dict[str, Any], pattern: re.Pattern[str], since: datetime | None) -> bool:
+        last_run = segment["last_run"]
+        is_refreshed = segment["segment_type"] == "Dynamic" and last_run is not None
         return (
             bool(pattern.search(segment["name"]))
+            and (since is None or (is_refreshed and datetime.fromisoformat(last_run) > since))
             and (not self.category or segment["category"] == self.category)
             and (not self.segment_type or segment["segment_type"] == self.segment_type)
         )
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return what `refreshed_since` says."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"refreshed_since is {value!r} once rendered, but it has to be a time such as "
+                "'2026-01-31T04:00:00+00:00', or empty. If it comes from a template that may have none, write "
+                "\"{{ prev_start_date_success or '' }}\"."
+            ) from error
+    if value is None or isinstance(value, str):
+        return None
+    if not isinstance(value, datetime):
+        raise ConfigurationError(
+            f"refreshed_since is {value!r}, but it has to be a datetime or ISO 8601 text."
+        )
+    return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
 
 
 class UserSegmentExportOperator(WaitingOperator):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, TaskDeferred
 
-from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
+from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from airflow_provider_segments.exceptions import UserSegmentsException
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import (
@@ -318,9 +318,33 @@ def test_list_filters(connect: Callable[..., None]) -> None:
         assert names(name_pattern="egistrant", segment_type="Static") == []
 
 
+def test_list_refreshed_since(connect: Callable[..., None]) -> None:
+    """Only Dynamic segments refreshed later, whatever the form of the time; without a time, all."""
+    moments = [datetime(2026, 1, 1, hour, tzinfo=timezone.utc) for hour in (3, 4, 5)]
+    segments = [EmulatedSegment(name=f"at {moment.hour}", last_run=moment) for moment in moments]
+    segments += [EmulatedSegment(name="static", type="Static", last_run=moments[2])]
+    segments += [EmulatedSegment(name="never", last_run=None)]
+    with Emulator(bucket=None, segments=segments) as service:
+        connect(service)
+
+        def names(since: Any) -> list[str]:
+            made = UserSegmentsListOperator(task_id="list", refreshed_since=since)
+            return [segment["name"] for segment in made.execute(context())]
+
+        four = moments[1]
+        for since in (four, four.replace(tzinfo=None), "2026-01-01T04:00:00", "2026-01-01 05:00:00+01:00"):
+            assert names(since) == ["at 5"], since
+        assert names("2026-01-01T03:59:59.999Z") == ["at 4", "at 5"]
+        for since in (None, "", "  "):
+            assert names(since) == ["at 3", "at 4", "at 5", "static", "never"]
+
+
 @pytest.mark.parametrize(
     ("filters", "words"),
     [
+        ({"refreshed_since": "yesterday"}, "refreshed_since is 'yesterday' once rendered"),
+        ({"refreshed_since": "None"}, "prev_start_date_success or ''"),
+        ({"refreshed_since": 5}, "a datetime or ISO 8601 text"),
         ({"name_pattern": "("}, "not a valid regular expression"),
         ({"segment_type": "dynamic"}, "'Static' or 'Dynamic'"),
     ],
@@ -329,6 +353,13 @@ def test_list_filters_that_are_none(connected: Emulator, filters: dict[str, str]
     """They fail the task at once."""
     with pytest.raises(AirflowFailException, match=words):
         UserSegmentsListOperator(task_id="list", **filters).execute(context())
+
+
+def test_wrong_time_fails_at_parse_time() -> None:
+    """Unless it is a template."""
+    with pytest.raises(ValueError, match="list: refreshed_since is 'yesterday'"):
+        UserSegmentsListOperator(task_id="list", refreshed_since="yesterday")
+    UserSegmentsListOperator(task_id="list", refreshed_since="{{ ds }}")
 
 
 PLUGIN = """
