@@ -19,7 +19,12 @@ EXTRA_FIELDS: dict[str, object] = {"rowCount": 12345, "owner": {"team": "growth"
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Export:
-    """One export; ``kinds`` are the faults of its submission, ``problem`` why its file could not be written."""
+    """
+    One export.
+
+    ``earlier`` is how many of a Dynamic segment came before it, ``kinds`` are the faults of its submission, ``problem``
+    is why its file could not be written.
+    """
 
     export_id: str
     segment: EmulatedSegment
@@ -27,6 +32,7 @@ class Export:
     kinds: frozenset[FaultKind]
     started: datetime
     status: str
+    earlier: int = 0
     ended: datetime | None = None
     filename: str | None = None
     problem: str | None = None

@@ -111,13 +111,20 @@ def _make_up(position: int) -> EmulatedSegment:
     )
 
 
-@functools.lru_cache(maxsize=32)
-def csv_of(segment_id: str, rows: int) -> bytes:
-    """Return the file an export of the segment produces."""
+# A hundredth of the users leaves from one export of a segment to the next, and a fiftieth of those who stay changes.
+_TURNOVER = 100
+_CHANGES = 50
+
+
+@functools.lru_cache(maxsize=8)
+def csv_of(segment_id: str, rows: int, earlier: int = 0) -> bytes:
+    """Return the file that an export of the segment produces after so many earlier ones."""
     chance = random.Random(segment_id)
     first = chance.randrange(90_000_000)
+    first += earlier * -(-rows // _TURNOVER)
     users = (
-        f"user-{number:08d},{_COUNTRIES[number % len(_COUNTRIES)]},{number * 7919 % 97}\n"
+        f"user-{number:08d},{_COUNTRIES[number % len(_COUNTRIES)]},"
+        f"{number * 7919 % 97 + (number % _CHANGES + earlier) // _CHANGES}\n"
         for number in range(first, first + rows)
     )
     return ("user_id,country,sessions\n" + "".join(users)).encode()

@@ -80,12 +80,16 @@ class Service:
     def submit(self, segment: EmulatedSegment, output_format: str, *, extra_fields: bool) -> Export:
         """Start an export; call it on the event loop."""
         kinds = self.faults.for_submission()
+        earlier = 0
+        if segment.type == "Dynamic":
+            earlier = sum(export.segment.segment_id == segment.segment_id for export in self.exports.values())
         export = Export(
             export_id=str(uuid.uuid4()),
             segment=segment,
             output_format=output_format,
             kinds=kinds | {FaultKind.EXTRA_FIELDS} if extra_fields else kinds,
             started=datetime.now(UTC),
+            earlier=earlier,
             status="QUEUED" if FaultKind.UNKNOWN_STATUS in kinds else "PENDING",
         )
         self.exports[export.export_id] = export
@@ -134,7 +138,7 @@ class Service:
 
     def _publish(self, export: Export) -> str | None:
         key = self._key(export)
-        self._storage.put(key, csv_of(export.segment.segment_id, export.segment.rows or 0))
+        self._storage.put(key, csv_of(export.segment.segment_id, export.segment.rows or 0, export.earlier))
         if FaultKind.NO_FILENAME in export.kinds:
             return None
         presigned = self._settings.presigned or FaultKind.PRESIGNED in export.kinds

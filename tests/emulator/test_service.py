@@ -7,6 +7,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,8 +68,28 @@ def test_export_ends_with_its_file_on_s3(emulator: Emulator, s3_url: str) -> Non
     lines = body.decode().splitlines()
     assert lines[0].startswith("user_id,")
     assert len(lines) == len(set(lines)) == 1001
-    again = s3(s3_url).get_object(Bucket="upload-bucket", Key=key_of(finished(emulator)["filename"]))
-    assert again["Body"].read() == body
+
+
+def users_of(rows: bytes) -> dict[str, str]:
+    """Return a file's users with what it says of each."""
+    return dict(line.split(",", 1) for line in rows.decode().splitlines()[1:])
+
+
+def test_file_changes_from_export_to_export(s3_url: str) -> None:
+    """Some users leave, some come, some change, the same in every run; those of a Static segment stay as they are."""
+
+    def three_files(segment: EmulatedSegment) -> list[bytes]:
+        with Emulator(s3_endpoint_url=s3_url, segments=[segment], export_seconds=0) as running:
+            keys = [key_of(finished(running)["filename"]) for _ in range(3)]
+        return [s3(s3_url).get_object(Bucket="upload-bucket", Key=key)["Body"].read() for key in keys]
+
+    files = three_files(EmulatedSegment(name="A"))
+    assert three_files(EmulatedSegment(name="A")) == files
+    for before, after in pairwise(map(users_of, files)):
+        assert len(after.keys() - before.keys()) == len(before.keys() - after.keys()) == 10
+        changed = [user for user in before.keys() & after.keys() if before[user] != after[user]]
+        assert 15 <= len(changed) <= 25
+    assert len(set(three_files(EmulatedSegment(name="B", type="Static")))) == 1
 
 
 def test_export_ends_after_its_seconds_without_a_poll(s3_url: str) -> None:
