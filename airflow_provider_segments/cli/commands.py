@@ -16,6 +16,7 @@ from rich.progress import SpinnerColumn, TimeElapsedColumn
 
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
+from airflow_provider_segments.cli._diff import compare_files
 from airflow_provider_segments.cli._download import download_file
 from airflow_provider_segments.cli._results import show_export, show_segments
 from airflow_provider_segments.cli._terminal import Terminal, result_stream
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.models import SegmentExport
 
-__all__ = ["download", "export", "list_segments", "status"]
+__all__ = ["diff", "download", "export", "list_segments", "status"]
 
 _FAILED, _USAGE = 1, 2
 _PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
@@ -156,6 +157,12 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
     )
     if path:
         terminal.result.write(f"{path}\n")
+
+
+@_command
+def diff(arguments: Namespace, terminal: Terminal) -> None:
+    """Compare two exported files."""
+    compare_files(arguments.old, arguments.new, terminal, keys=arguments.key, output=arguments.output)
 
 
 def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:

@@ -71,6 +71,20 @@ _AWS_CONN_ID = _argument(
     default="aws_default",
     help="AWS Connection that may read a file on S3 (default: %(default)s)",
 )
+_OLD = _argument("old", metavar="OLD.csv", help="the earlier file")
+_NEW = _argument("new", metavar="NEW.csv", help="the later file")
+_KEY = _argument(
+    "--key",
+    action="extend",
+    nargs="+",
+    metavar="COLUMN",
+    help="columns that identify a user (default: the first one)",
+)
+_FOLDER = _argument(
+    "--output",
+    metavar="DIR",
+    help="folder to write added.csv, removed.csv and changed.csv to (default: none)",
+)
 
 COMMANDS = (
     Command("list", "list_segments", "List the segments of the project", (_TYPE, _OUTPUT, _CONN_ID)),
@@ -87,6 +101,7 @@ COMMANDS = (
         "Download the file of a complete export",
         (_EXPORT_ID, _TO, _FORCE, _AWS_CONN_ID, _CONN_ID),
     ),
+    Command("diff", "diff", "Compare two exported files by key", (_OLD, _NEW, _KEY, _FOLDER)),
 )
 
 

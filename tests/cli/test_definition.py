@@ -28,6 +28,7 @@ def test_imports_nothing_heavy() -> None:
         "airflow",
         "aiohttp",
         "boto3",
+        "duckdb",
         "pendulum",
         "pydantic",
         "requests",
@@ -54,7 +55,7 @@ def test_airflow_gets_the_same_commands() -> None:
     assert (
         list(ours)
         == [command.name for command in group.subcommands]
-        == ["list", "export", "status", "download"]
+        == ["list", "export", "status", "download", "diff"]
     )
     for theirs in group.subcommands:
         parser = argparse.ArgumentParser()

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare two local files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from airflow_provider_segments.api.text import printable
+from airflow_provider_segments.cli._terminal import naming
+from airflow_provider_segments.files import changes
+from airflow_provider_segments.files.comparison import KINDS
+from airflow_provider_segments.files.csv_file import open_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_segments.cli._terminal import Terminal
+
+__all__ = ["compare_files"]
+
+
+def compare_files(
+    old: str, new: str, terminal: Terminal, *, keys: Sequence[str] | None, output: str | None
+) -> None:
+    """Print how many users were added, removed and changed, and write who into a folder, if there is one."""
+    previous, current = (open_csv(_checked(name), printable(name)) for name in (old, new))
+    changes.log.handlers, changes.log.propagate = terminal.log.handlers, False
+    changes.log.setLevel(logging.WARNING)
+    target = _folder(output) if output is not None else None
+    with TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
+        found = changes.compare(previous, current, Path(name), key_columns=keys)
+        if target:
+            for kind in KINDS:
+                with naming(target / f"{kind}.csv"):
+                    (Path(name) / f"{kind}.csv").replace(target / f"{kind}.csv")
+    for word in (*KINDS, "unchanged"):
+        terminal.result.write(f"{word}\t{getattr(found, word)}\n")
+
+
+def _checked(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"{printable(name)} {what}. Give two CSV files, which are read twice, so no pipes."
+        )
+    with path.open("rb"):
+        return path
+
+
+def _folder(output: str) -> Path:
+    """Return the folder, made if it is not there; what it holds already is not overwritten."""
+    folder = Path(output)
+    with naming(output):
+        folder.mkdir(exist_ok=True)
+    if there := [path for kind in KINDS if (path := folder / f"{kind}.csv").exists()]:
+        raise FileExistsError(f"{there[0]} exists. Remove it, or give another --output.")
+    return folder
