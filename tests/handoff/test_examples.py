@@ -48,6 +48,27 @@ def test_to_postgres(
 
 
 @pytest.mark.usefixtures("database")
+def test_changes(service: Emulator, s3_url: str, postgres: dict[str, Any], sql: Callable[[str], Any]) -> None:
+    """After each run the table is the segment; a run without a refresh exports nothing."""
+    dag_runs.users_bucket(s3_url)
+    connections = dag_runs.connections(service, s3_url, postgres_default=postgres)
+    environment = dag_runs.environment(EXAMPLES, SEGMENT_TABLE="of_the_changes", **connections)
+    for run in range(3):
+        log = dag_runs.run("example_segment_changes", environment)
+        assert len(service.submissions) == run + 1
+        assert ("removed: 10 users" in log) == (run > 0)
+        key = f"path/to/{service.submissions[-1].export_id}.csv"
+        file = boto3.client("s3", endpoint_url=s3_url).get_object(Bucket="upload-bucket", Key=key)
+        (_, *lines) = csv.reader(io.StringIO(file["Body"].read().decode()))
+        expected = sorted((user, country, int(sessions)) for user, country, sessions in lines)
+        assert sorted(sql("select user_id, country, sessions from of_the_changes")) == expected
+        if run < 2:
+            service.refresh()
+    dag_runs.run("example_segment_changes", environment)
+    assert len(service.submissions) == 3
+
+
+@pytest.mark.usefixtures("database")
 def test_to_redshift(service: Emulator, s3_url: str, tmp_path: Path) -> None:
     """It runs up to the load, whose arguments name the exported file."""
     name = "example_segment_to_redshift"
