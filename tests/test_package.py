@@ -29,12 +29,14 @@ from airflow_provider_segments.operators.user_segments import (
     UserSegmentsListOperator,
 )
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
+from airflow_provider_segments.transfers.user_segment_changes_to_s3 import UserSegmentChangesToS3Operator
+from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
 from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
 from tests import forked
 
 PACKAGE = Path(airflow_provider_segments.__file__).parent
-HEAVY = ("requests", "aiohttp", "boto3", "botocore", "pydantic", "httpx")
+HEAVY = ("requests", "aiohttp", "boto3", "botocore", "pydantic", "httpx", "duckdb")
 
 
 def python(code: str) -> Any:
@@ -58,7 +60,9 @@ def test_dag_file_imports_nothing_heavy() -> None:
         "from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator\n"
         "from airflow_provider_segments.operators.user_segments import UserSegmentsListOperator\n"
         "from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor\n"
+        "from airflow_provider_segments.transfers.user_segment_changes_to_s3 import UserSegmentChangesToS3Operator\n"
         "from airflow_provider_segments.triggers.segment_refresh import UserSegmentRefreshTrigger\n"
+        "UserSegmentChangesToS3Operator(task_id='c', segment_id='s', s3_bucket='b', s3_prefix='p')\n"
         "UserSegmentExportOperator(task_id='e', segment_id='s')\n"
         "UserSegmentExportSensor(task_id='w', export_id='e')\n"
     )
@@ -88,6 +92,8 @@ def test_metadata_is_valid() -> None:
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for module in info[kind][0]["python-modules"]:
             import_module(module)
+    for transfer in info["transfers"]:
+        import_module(transfer["python-module"])
     for path, _, name in (link.rpartition(".") for link in info["extra-links"]):
         getattr(import_module(path), name)()
     path, _, name = info["connection-types"][0]["hook-class-name"].rpartition(".")
@@ -194,10 +200,12 @@ def test_link_of_the_list_of_providers() -> None:
 
 
 PUBLIC = [
+    UserSegmentChangesToS3Operator,
     UserSegmentExportOperator,
     UserSegmentExportSensor,
     UserSegmentExportTrigger,
     UserSegmentRefreshTrigger,
+    UserSegmentToS3Operator,
     UserSegmentsAsyncHook,
     UserSegmentsHook,
     UserSegmentsListOperator,
