@@ -30,6 +30,7 @@ from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transfers.user_segment_changes_to_s3 import UserSegmentChangesToS3Operator
 from airflow_provider_segments.triggers.events import finished_event
 from tests.support import FakeStore, context
+from tests.transfers.chain import NAMES, check_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from tests.support import FakeClock
 
 BUCKET, FOLDER = "mine", "audiences/s-1"
-NAMES = ("users", "added", "removed", "changed")
 FIRST, SECOND = b"id,n\n1,a\n2,b\n3,c\n", b"id,n\n1,a\n3,x\n4,d\n5,e\n"
 
 
@@ -110,34 +110,6 @@ def objects(s3: Any) -> list[str]:
     return [one["Key"] for one in (*found, *uploads)]
 
 
-def rows_of(s3: Any, export_id: str, name: str) -> dict[str, tuple[str, ...]]:
-    """Return a file's rows by their first column."""
-    text = io.StringIO(body(s3, f"{FOLDER}/{export_id}/{name}.csv"), newline="")
-    return {row[0]: tuple(row) for row in list(csv.reader(text))[1:]}
-
-
-def check_chain(s3: Any) -> list[str]:
-    """Follow latest.json: each export's changes lead from its predecessor to it; return the exports, oldest first."""
-    state = latest(s3)
-    records = [state, *state["earlier"]]
-    assert [record["previous_export_id"] for record in records] == [r["export_id"] for r in records[1:]] + [
-        None
-    ]
-    composed: dict[str, tuple[str, ...]] = {}
-    for record in reversed(records):
-        export_id = record["export_id"]
-        users, added, removed, changed = (rows_of(s3, export_id, name) for name in NAMES)
-        assert removed == {key: composed.pop(key) for key in removed}
-        assert not added.keys() & composed.keys()
-        assert changed.keys() <= composed.keys()
-        assert not changed.items() & composed.items()
-        composed |= added | changed
-        assert composed == users
-        counts = [record[name] for name in ("added", "removed", "changed", "unchanged")]
-        assert counts == [len(added), len(removed), len(changed), len(users) - len(added) - len(changed)]
-    return [record["export_id"] for record in reversed(records)]
-
-
 @pytest.mark.usefixtures("service")
 def test_three_runs(s3: Any) -> None:
     """The first adds everybody, the next ones tell the difference; latest.json and the result say the same."""
@@ -166,7 +138,7 @@ def test_three_runs(s3: Any) -> None:
     assert (state["start_time"], state["end_time"]) == (second["start_time"], second["end_time"])
     third = exported(s3, SECOND)
     assert [resume(third)[name] for name in counts] == [0, 0, 0, 4]
-    assert check_chain(s3) == [one.export_id, two.export_id, third.export_id]
+    assert check_chain(s3, BUCKET, FOLDER) == [one.export_id, two.export_id, third.export_id]
 
 
 @pytest.mark.usefixtures("service")
@@ -257,7 +229,7 @@ def test_death_at_each_step(s3: Any, step: int, monkeypatch: pytest.MonkeyPatch)
     assert result["previous_export_id"] == one.export_id
     assert resume(two) == result
     resume(three)
-    assert check_chain(s3) == [one.export_id, two.export_id, three.export_id]
+    assert check_chain(s3, BUCKET, FOLDER) == [one.export_id, two.export_id, three.export_id]
 
 
 @pytest.mark.usefixtures("service")
@@ -329,7 +301,7 @@ def test_two_runs_at_a_time(s3: Any, method: str, before: bool, first_run: bool)
     assert latest(s3)["export_id"] == three.export_id
     result = resume(two)
     assert (result["previous_export_id"], result["added"], result["removed"]) == (three.export_id, 4, 1)
-    assert check_chain(s3) == [e.export_id for e in (one, three, two)[first_run:]]
+    assert check_chain(s3, BUCKET, FOLDER) == [e.export_id for e in (one, three, two)[first_run:]]
 
 
 @pytest.mark.usefixtures("service")
@@ -339,7 +311,7 @@ def test_write_whose_answer_was_lost(s3: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(LatestExport, "_put", lambda *arguments: put(*arguments) and put(*arguments))
     for export in (exported(s3, FIRST), exported(s3, SECOND)):
         assert resume(export)["added"] in (3, 2)
-    assert len(check_chain(s3)) == 2
+    assert len(check_chain(s3, BUCKET, FOLDER)) == 2
 
 
 def test_local_s3_checks_the_conditions(s3: Any) -> None:
@@ -528,4 +500,4 @@ def test_days_compose(s3: Any, days: list[tuple[dict[str, str], int, bool]]) -> 
                 done.append(winner.export_id)
         resume(export)
         done.append(export.export_id)
-        assert check_chain(s3) == done
+        assert check_chain(s3, BUCKET, FOLDER) == done
