@@ -144,5 +144,5 @@ def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) ->
 @nox.session(download_python="never")
 def bench(session: nox.Session) -> None:
     """Measure against a peer."""
-    install(session, "3.3", "apache-airflow-providers-dbt-cloud")
+    install(session, "3.3", "apache-airflow-providers-dbt-cloud", "pandas")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
