@@ -28,7 +28,7 @@ def open_local(path: Path, metadata: Mapping[str, Any]) -> Iterator[Source]:
     :param metadata: what its object is to have, by boto3's names.
     """
     with path.open("rb") as file:
-        body = Body(file.read, file.close, 0, path.stat().st_size, metadata=metadata)
+        body = Body(file.read, file.close, 0, path.stat().st_size, {}, metadata)
         with closing(Source(path.name, lambda *_: body)) as source:
             yield source
 

@@ -40,6 +40,12 @@ class StoredObject(Destination):
         payer = {name: value for name, value in self._extra_args.items() if name == "RequestPayer"}
         return open_s3(ExportFile(self.uri, self.bucket, self.key), self._aws_conn_id, keys | payer)
 
+    def sibling(self, key: str) -> StoredObject:
+        """Return another object of the bucket, with the same arguments and client."""
+        made = StoredObject(self.bucket, key, self._aws_conn_id, self._extra_args, self._transfer_config_args)
+        made._client = self._client
+        return made
+
 
 class LatestExport(StoredObject):
     """
@@ -50,12 +56,6 @@ class LatestExport(StoredObject):
 
     record: Mapping[str, Any] = MappingProxyType({})
     _etag: str | None = None
-
-    def sibling(self, key: str) -> StoredObject:
-        """Return another object of the bucket, with the same arguments and client."""
-        made = StoredObject(self.bucket, key, self._aws_conn_id, self._extra_args, self._transfer_config_args)
-        made._client = self._client
-        return made
 
     def read(self) -> LatestExport:
         """Read it, and return itself; without an object there is no record."""

@@ -158,8 +158,10 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         self, context: Context, export: SegmentExport, latest: LatestExport, folder: Path
     ) -> dict[str, Any]:
         """Write all files, and last of all latest.json; return its record."""
+        from airflow_provider_segments.files.csv_file import open_csv
+
         metadata = self._download(export, folder)
-        current = self._csv(folder / "users.csv", f"The file of {export.label}")
+        current = open_csv(folder / "users.csv", f"The file of {export.label}")
         previous = self._previous(export, latest, current, folder)
         previous_id = None if previous in (None, current) else latest.export_id
         found = self._compare(previous, current, folder)
@@ -168,7 +170,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         if latest.has_changed():  # another try of this run may have written it
             written = latest.record_of(export.export_id)
         else:
-            size = self._upload(context, export, latest, folder, metadata)
+            size = self._upload(context, latest.sibling(self._key_of(export)), folder, metadata)
             written = latest.advance(
                 self._record(export, found) | {"previous_export_id": previous_id, "size": size}
             )
@@ -197,11 +199,6 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             save(source, folder / "users.csv")
             return dict(source.metadata)
 
-    def _csv(self, path: Path, name: str) -> CsvFile:
-        from airflow_provider_segments.files.csv_file import open_csv
-
-        return open_csv(path, name)
-
     def _compare(self, previous: CsvFile | None, current: CsvFile, folder: Path) -> Changes:
         from airflow_provider_segments.files.changes import compare
 
@@ -218,6 +215,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         self, export: SegmentExport, latest: LatestExport, current: CsvFile, folder: Path
     ) -> CsvFile | None:
         """Return the file to compare with: None makes everybody an added user, the current one nobody."""
+        from airflow_provider_segments.files.csv_file import open_csv
         from airflow_provider_segments.files.local import save
 
         choice: str = self.first_run
@@ -226,7 +224,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             if stored.exists():
                 with stored.open() as source:
                     save(source, folder / "previous.csv")
-                return self._csv(folder / "previous.csv", stored.uri)
+                return open_csv(folder / "previous.csv", stored.uri)
             choice = self.when_previous_is_missing
             message = (
                 f"{stored.uri}, the file of the previous export {latest.export_id}, is not there any more"
@@ -240,24 +238,16 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             self.log.warning("%s. With when_previous_is_missing=%r, this is a first run.", message, choice)
         return current if choice == "baseline" else None
 
-    def _upload(
-        self,
-        context: Context,
-        export: SegmentExport,
-        latest: LatestExport,
-        folder: Path,
-        metadata: dict[str, Any],
-    ) -> int:
+    def _upload(self, context: Context, users: StoredObject, folder: Path, metadata: dict[str, Any]) -> int:
         """Upload the files, and return the size of the whole export."""
         from airflow_provider_segments.files.local import open_local
 
-        users = self._key_of(export)
-        earlier = TransferRecord(context, f"s3://{self.s3_bucket}/{users}", log=self.log)
+        earlier = TransferRecord(context, users.uri, log=self.log)
         is_known = earlier.began_earlier()
         sizes: list[int] = []
         earlier.store()
         for name in ("users", *_KINDS):
-            destination = latest.sibling(users.removesuffix("users.csv") + f"{name}.csv")
+            destination = users.sibling(users.key.removesuffix("users.csv") + f"{name}.csv")
             if is_known:
                 destination.abort_leftovers()
             kept = metadata if name == "users" else {"ContentType": "text/csv"}
