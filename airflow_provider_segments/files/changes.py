@@ -32,6 +32,8 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 # A row in DuckDB's memory takes about three times its bytes in the file, and there are two tables.
 _PARTS_PER_LIMIT = 4
 _MOST_PARTS = 4096
+# Of the memory limit; DuckDB does not count all that it takes, and caches what it read up to its limit.
+_DUCKDBS_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def compare(
     :param folder: where to write, and where to keep what does not fit into memory.
     :param key_columns: the columns that identify a row; None for the first one.
     :param compare_columns: the columns whose change makes a row a changed one; None for all, with equal headers.
-    :param memory_limit: how much memory DuckDB may take.
+    :param memory_limit: how much memory the comparison may take.
     :raises ComparisonError: the files can't be compared.
     """
     require_duckdb()
@@ -114,8 +116,9 @@ def compare(
     wanted = current.columns if compare_columns is None else compare_columns
     compared = [column for column in wanted if column not in keys]
     sizes = [file.path.stat().st_size for file in (previous, current) if file]
-    parts = min(1 + _PARTS_PER_LIMIT * sum(sizes) // memory_in_bytes(memory_limit), _MOST_PARTS)
-    with database(folder, memory_limit) as connection:
+    for_duckdb = int(memory_in_bytes(memory_limit) * _DUCKDBS_SHARE)
+    parts = min(1 + _PARTS_PER_LIMIT * sum(sizes) // max(for_duckdb, 1), _MOST_PARTS)
+    with database(folder, memory_limit, for_duckdb) as connection:
         comparison = Comparison(connection, keys, parts)
         old = comparison.load("previous", (previous or current).columns, previous)
         new = comparison.load("current", current.columns, current)

@@ -35,13 +35,13 @@ _ERROR_REASON = re.compile(
 
 
 @contextmanager
-def database(folder: Path, memory_limit: str) -> Iterator[Any]:
+def database(folder: Path, memory_limit: str, for_duckdb: int) -> Iterator[Any]:
     """Yield a connection to a database on disk, which goes afterwards."""
     import duckdb
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         config: dict[str, Any] = {
-            "memory_limit": memory_limit,
+            "memory_limit": f"{for_duckdb}B",
             "temp_directory": f"{scratch}/spilled",
             "threads": min(os.cpu_count() or 1, _MOST_THREADS),
             "preserve_insertion_order": False,
