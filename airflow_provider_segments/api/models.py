@@ -231,7 +231,7 @@ class SegmentExport(_Answer):
         if not self.filename:
             raise ExportFailedError(
                 f"The service reports {self.label} as {self.status.value}, but names no file, so there is nothing to "
-                "hand over. Request it again, and tell mParticle's support if that happens again."
+                "deliver. Request it again, and contact mParticle's support if that happens again."
             )
         return self
 

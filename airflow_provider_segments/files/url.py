@@ -45,7 +45,7 @@ _ADVICE = {
     "TokenRefreshRequired": _EXPIRED,
     "InvalidToken": _EXPIRED,
     "SignatureDoesNotMatch": "The URL is not the one that was signed: check that no proxy changes requests. If it is "
-    "not a proxy, tell the support of the service.",
+    "not a proxy, contact mParticle's support.",
     "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
     "RequestExpired": _EXPIRED,
     "NoSuchKey": GONE,

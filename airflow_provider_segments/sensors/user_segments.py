@@ -48,7 +48,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
     """
     Wait for an export that something else has requested, and return the same XComs as the export operator.
 
-    It waits in the triggerer unless told otherwise; ``mode="reschedule"`` frees the worker between two pokes, and
+    It waits in the triggerer by default; ``mode="reschedule"`` frees the worker between two pokes, and
     ``deferrable=False`` holds it. Outages and 429s don't end the wait in any mode.
 
     :param export_id: the export (templated).
@@ -127,7 +127,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             pause = min(pause, self.max_wait.total_seconds())
         if self._poll is not None and self._poll.error is not None:
             pause = max(pause, self._poll.delay)
-        # Not past the timeout, which Airflow looks at only after a poke.
+        # Not past the timeout, which Airflow checks only after a poke.
         return min(pause, max(self.timeout - run_duration(), 0.0) + 1.0)
 
     def _defer_after_poke(self) -> None:

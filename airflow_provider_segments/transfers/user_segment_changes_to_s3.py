@@ -165,8 +165,8 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         previous = self._previous(export, latest, current, folder)
         previous_id = None if previous in (None, current) else latest.export_id
         found = self._compare(previous, current, folder)
-        told = ", ".join(f"{count} {name}" for name, count in _counts(found).items())
-        self.log.info("Compared with %s: %s.", f"export {previous_id}" if previous_id else "nothing", told)
+        counts = ", ".join(f"{count} {name}" for name, count in _counts(found).items())
+        self.log.info("Compared with %s: %s.", f"export {previous_id}" if previous_id else "nothing", counts)
         if latest.has_changed():  # another try of this run may have written it
             written = latest.record_of(export.export_id)
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow is told of a task's file: asset events and lineage."""
+"""Asset events and lineage of a task's file."""
 
 from __future__ import annotations
 
