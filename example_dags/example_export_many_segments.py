@@ -62,5 +62,5 @@ with DAG(
     # [END howto_operator_user_segments_list]
 
     copies = S3CopyObjectOperator.partial(
-        task_id="copy_to_my_bucket", dest_bucket_name="{{ params.bucket }}"
+        task_id="copy_to_my_bucket", dest_bucket_name="{{ params.bucket }}", acl_policy="no-acl"
     ).expand_kwargs(exports.output.map(copy_arguments))

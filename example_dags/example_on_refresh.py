@@ -62,4 +62,5 @@ if AIRFLOW_V_3_0_PLUS:
             source_bucket_key=export.output["s3_key"],
             dest_bucket_name="{{ params.bucket }}",
             dest_bucket_key="segments/{{ " + event + ".segment_name }}/{{ run_id }}.csv",
+            acl_policy="no-acl",  # new buckets refuse access control lists
         )

@@ -57,7 +57,7 @@ def batches(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 
 with DAG(
     dag_id="example_segment_changes",
-    schedule=None,  # "@daily" where it is for good
+    schedule=None,  # "@daily" in production
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,

@@ -53,4 +53,5 @@ with DAG(
         source_bucket_key=wait.output["s3_key"],
         dest_bucket_name="{{ params.bucket }}",
         dest_bucket_key="segments/{{ params.segment_name }}/{{ run_id }}.csv",
+        acl_policy="no-acl",  # new buckets refuse access control lists
     )

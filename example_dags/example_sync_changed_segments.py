@@ -32,7 +32,7 @@ def target(segment: dict[str, Any]) -> dict[str, str]:
 
 with DAG(
     dag_id="example_sync_changed_segments",
-    schedule=None,  # "@daily" where it is for good
+    schedule=None,  # "@daily" in production
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
