@@ -21,7 +21,7 @@ from tests.system.runs import (
 if TYPE_CHECKING:
     from tests.system.conftest import System
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def test_storm_of_429s_and_outage(system: System) -> None:
