@@ -52,7 +52,6 @@ CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 # The files whose tests share one Airflow; a process of pytest-xdist gets them all, before any other file.
 ONE_AIRFLOW = (
-    "tests/system/test_changes.py",
     "tests/system/test_endings.py",
     "tests/system/test_examples.py",
     "tests/system/test_faults.py",

@@ -93,8 +93,12 @@ def _or(default: Any) -> WrapValidator:
     return WrapValidator(validate)
 
 
+# urllib drops these at the start of a URL, too.
+_CONTROL_OR_SPACE = "".join(map(chr, range(0x21)))
+
+
 def _not_blank(value: str | None) -> str | None:
-    return value if value and value.strip() else None
+    return value if value and value.strip(_CONTROL_OR_SPACE).strip() else None
 
 
 def _as_text(value: Any) -> Any:

@@ -105,6 +105,12 @@ def test_every_status_is_classed(word: str, finished: bool) -> None:
     assert ExportStatus(word).is_finished is finished
 
 
+@pytest.mark.parametrize("filename", ["", " ", "\x00\x00", "\t\x1f ", "\u3000"])
+def test_filename_of_nothing_but_space_is_no_file(filename: str) -> None:
+    """Control characters are space: a URL does not begin with them."""
+    assert read(EXPORT, filename=filename).file is None
+
+
 def test_times_without_zone_and_with_another() -> None:
     """All become UTC."""
     assert read(EXPORT, startTime="2019-04-09T14:45:07").start_time == datetime(
