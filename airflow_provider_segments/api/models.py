@@ -93,12 +93,9 @@ def _or(default: Any) -> WrapValidator:
     return WrapValidator(validate)
 
 
-# urllib drops these at the start of a URL, too.
-_CONTROL_OR_SPACE = "".join(map(chr, range(0x21)))
-
-
-def _not_blank(value: str | None) -> str | None:
-    return value if value and value.strip(_CONTROL_OR_SPACE).strip() else None
+def _location(value: str | None) -> str | None:
+    """Return a location as received, or None if nothing but slashes is left of it once it is parsed."""
+    return value if value and file_location(value).filename.strip().strip("/") else None
 
 
 def _as_text(value: Any) -> Any:
@@ -189,7 +186,7 @@ class SegmentExport(_Answer):
     project_id: _OptionalText = Field(None, alias="projectId")
     start_time: _OptionalTime = Field(None, alias="startTime")
     end_time: _OptionalTime = Field(None, alias="endTime")
-    filename: Annotated[str | None, AfterValidator(_not_blank), _or(None)] = Field(None, repr=False)
+    filename: Annotated[str | None, AfterValidator(_location), _or(None)] = Field(None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""

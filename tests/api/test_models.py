@@ -105,9 +105,9 @@ def test_every_status_is_classed(word: str, finished: bool) -> None:
     assert ExportStatus(word).is_finished is finished
 
 
-@pytest.mark.parametrize("filename", ["", " ", "\x00\x00", "\t\x1f ", "\u3000"])
-def test_filename_of_nothing_but_space_is_no_file(filename: str) -> None:
-    """Control characters are space: a URL does not begin with them."""
+@pytest.mark.parametrize("filename", ["", " ", "\x00\x00", "\t\x1f ", "\u3000", "//", "////"])
+def test_filename_that_names_nothing_is_no_file(filename: str) -> None:
+    """Space, control characters, and what is empty as a URL."""
     assert read(EXPORT, filename=filename).file is None
 
 
