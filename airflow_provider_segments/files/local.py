@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
@@ -14,33 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["open_local", "save"]
-
 _CHUNK = 1024 * 1024
 
 
 @contextmanager
 def open_local(path: Path, metadata: Mapping[str, Any]) -> Iterator[Source]:
-    """
-    Read a local file.
-
-    :param path: the file.
-    :param metadata: what its object is to have, by boto3's names.
-    """
+    """Read a local file; the metadata, by boto3's names, is what its object is to have."""
     with path.open("rb") as file:
         body = Body(file.read, file.close, 0, path.stat().st_size, {}, metadata)
-        with closing(Source(path.name, lambda *_: body)) as source:
+        with Source(path.name, lambda *_: body) as source:
             yield source
 
 
 def save(source: Source, path: Path) -> None:
-    """
-    Write what is read to a local file.
-
-    :param source: what is read.
-    :param path: the file.
-    :raises FileTransferError: there is no space for it, or no permission.
-    """
+    """Write what is read to a local file; raise FileTransferError if there is no space or no permission."""
     try:
         with path.open("wb") as file:
             shutil.copyfileobj(source, file, _CHUNK)
