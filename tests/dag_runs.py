@@ -78,7 +78,7 @@ def _airflow(environment: dict[str, str], *arguments: str) -> str:
 
 @cache
 def _interpreter(settings: tuple[tuple[str, str], ...]) -> forked.Interpreter:
-    return forked.Interpreter(**dict(settings))
+    return forked.Interpreter("tests.api_routes", **dict(settings))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ As a program, it carries out one job a line, and answers with the exit code.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -29,16 +30,17 @@ class Interpreter:
     """
     Programs in it begin with Airflow loaded.
 
+    :param preload: a module to load too.
     :param settings: the environment that Airflow is loaded in, beside this process's.
     """
 
-    def __init__(self, **settings: str) -> None:
-        self.settings = settings
+    def __init__(self, preload: str = "airflow", **settings: str) -> None:
+        self.preload, self.settings = preload, settings
 
     @cached_property
     def _server(self) -> subprocess.Popen[str]:
         """The process that others are forked from; it ends with this one's pipe."""
-        command = [sys.executable, "-W", "ignore", "-m", "tests.forked"]
+        command = [sys.executable, "-W", "ignore", "-m", "tests.forked", self.preload]
         pipe, env = subprocess.PIPE, os.environ | self.settings
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=ROOT)
 
@@ -108,6 +110,7 @@ def _serve() -> None:
 
     import airflow_provider_segments.cli.commands  # noqa: F401 - and with it Airflow
 
+    importlib.import_module(sys.argv[1])
     for line in sys.stdin:
         if not (pid := os.fork()):
             os._exit(_carry_out(json.loads(line)))

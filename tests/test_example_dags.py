@@ -75,13 +75,14 @@ def test_runs(name: str, service: Emulator, s3: Any, s3_url: str) -> None:
     assert bodies(dag_runs.BUCKET, copied) == bodies("upload-bucket", source)
 
 
-@pytest.mark.usefixtures("database")
-def test_syncs_only_changed_segments(service: Emulator, s3: Any, s3_url: str) -> None:
+@pytest.mark.usefixtures("database", "s3")
+def test_syncs_only_changed_segments(s3_url: str) -> None:
     """A second run exports only what was refreshed since the first."""
-    environment = dag_runs.environment(EXAMPLES, **dag_runs.connections(service, s3_url))
-    dag_runs.run("example_sync_changed_segments", environment)
-    (refreshed, *_) = [segment.segment_id for segment in service.segments if segment.type == "Dynamic"]
-    service.refresh(refreshed)
-    before = len(service.submissions)
-    dag_runs.run("example_sync_changed_segments", environment)
-    assert [submission.segment_id for submission in service.submissions[before:]] == [refreshed]
+    with Emulator(s3_endpoint_url=s3_url, segments=4, export_seconds=0) as service:
+        environment = dag_runs.environment(EXAMPLES, **dag_runs.connections(service, s3_url))
+        dag_runs.run("example_sync_changed_segments", environment)
+        (refreshed, *_) = [segment.segment_id for segment in service.segments if segment.type == "Dynamic"]
+        service.refresh(refreshed)
+        before = len(service.submissions)
+        dag_runs.run("example_sync_changed_segments", environment)
+        assert [submission.segment_id for submission in service.submissions[before:]] == [refreshed]

@@ -133,7 +133,7 @@ class Destination:
         return size
 
     def write(self, source: Source) -> int:
-        """Write a file from its source, in constant memory, and return its size in bytes."""
+        """Write a file from its source, in bounded memory, and return its size in bytes."""
         with s3_failures(self.uri, "written", self._aws_conn_id), io.BufferedReader(source) as stream:  # type: ignore[type-var]
             # An error while reading is ours already, and ends the upload.
             self._client.upload_fileobj(

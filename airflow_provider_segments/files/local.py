@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
-from airflow_provider_segments.files.source import Body, Source
+from airflow_provider_segments.files.source import Source
+from airflow_provider_segments.files.span import Body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ _CHUNK = 1024 * 1024
 def open_local(path: Path, metadata: Mapping[str, Any]) -> Iterator[Source]:
     """Read a local file; the metadata, by boto3's names, is what its object is to have."""
     with path.open("rb") as file:
-        body = Body(file.read, file.close, 0, path.stat().st_size, {}, metadata)
+        body = Body(file.read, file.close, size=path.stat().st_size, metadata=metadata)
         with Source(path.name, lambda *_: body) as source:
             yield source
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError, UserSegmentsError
 from airflow_provider_segments.api.redaction import excerpt
-from airflow_provider_segments.files.source import CHANGED, GONE, Body, Source, ascii_text, span_of
+from airflow_provider_segments.files.source import GONE, Source, ascii_text
+from airflow_provider_segments.files.span import CHANGED, Body, range_header, span_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,11 +58,11 @@ def open_s3(file: ExportFile, aws_conn_id: str | None, extra_args: Mapping[str, 
         client = s3_client(aws_conn_id)
     place = {"Bucket": file.s3_bucket, "Key": file.s3_key} | read_args(extra_args or {})
 
-    def fetch(offset: int, validator: Mapping[str, Any]) -> Body:
-        span = {"Range": f"bytes={offset}-"} if offset else {}
+    def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
+        span = {"Range": header} if (header := range_header(start, end)) else {}
         with s3_failures(file.filename, "read", aws_conn_id):  # botocore has repeated what may be
             answer = client.get_object(**{**place, **span, **validator})
-        return _body_of(answer, offset)
+        return _body_of(answer, start)
 
     return Source(file.filename, fetch)
 
@@ -90,7 +91,8 @@ def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
         answer.get("ContentLength"),
     )
     validator = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
-    return Body(read, stream.close, start, size, validator, metadata_of(answer))
+    has_ranges = answer.get("AcceptRanges") == "bytes"
+    return Body(read, stream.close, start, size, validator, metadata_of(answer), has_ranges)
 
 
 def metadata_of(answer: Mapping[str, Any]) -> dict[str, Any]:

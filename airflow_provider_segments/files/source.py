@@ -4,148 +4,124 @@
 from __future__ import annotations
 
 import io
-import logging
-import re
 from base64 import b64encode
-from dataclasses import dataclass
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.calls import Call
-from airflow_provider_segments.api.errors import CallError, FileTransferError, NoAnswerError
-from airflow_provider_segments.api.retries import Failures, RetryBudget, retry_delay
+from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.connection.form import DEFAULT_RETRIES
+from airflow_provider_segments.files.span import Span
 from airflow_provider_segments.utils.clock import Clock, utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from airflow_provider_segments.api.location import ExportFile
     from airflow_provider_segments.api.models import SegmentExport
+    from airflow_provider_segments.files.span import Body, Fetch
 
-log = logging.getLogger(__name__)
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-#: What is wrong when the rest is no longer of the file that was begun.
-CHANGED = "the file has changed during the download"
 GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
-_READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """One answer's body."""
-
-    read: Callable[[int], bytes]  # at most so many bytes, none at the end; raises CallError when it is cut
-    close: Callable[[], None]
-    start: int  # where in the file it begins
-    size: int | None  # of the whole file in bytes, if known
-    validator: Mapping[str, Any]  # lets a later request fail if the file has changed; may be empty
-    metadata: Mapping[str, Any]  # what the copy of the file keeps, by boto3's names
+# A server may limit each connection, so a large file is read over several; they hold this many parts in memory.
+_CONNECTIONS = 8
+_PART = 4 * 1024 * 1024
+_CHUNK = 256 * 1024
 
 
 class Source(io.RawIOBase):
-    """A file that is read in order and in constant memory, and resumed where its connection was cut."""
+    """
+    A file that is read in order and in bounded memory, and resumed where a connection was cut.
+
+    A large one is read ahead over several connections, if its server answers requests for a range and would notice
+    that the file has changed.
+    """
 
     clock = Clock()
 
-    def __init__(
-        self,
-        filename: str,  # fit for a log
-        # Given an offset and an earlier answer's validator; raises CallError for what may be repeated.
-        fetch: Callable[[int, Mapping[str, Any]], Body],
-        max_retries: int = DEFAULT_RETRIES,  # without any progress
-    ) -> None:
+    def __init__(self, filename: str, fetch: Fetch, max_retries: int = DEFAULT_RETRIES) -> None:
         self.filename, self.bytes_read = filename, 0
-        self._fetch, self._budget = fetch, RetryBudget.default(max_retries)
-        self._failures = Failures()
-        self._body: Body | None = None
-        self._validator: Mapping[str, Any] = {}
-        self.size: int | None = None
-        self.metadata: Mapping[str, Any] = {}
-        self._open()
+        self._span = Span(filename, fetch, max_retries, self.clock)
+        first = self._span.open()
+        self.size: int | None = first.size
+        self.metadata: Mapping[str, Any] = first.metadata
+        self._part = memoryview(b"")
+        self._ahead: _ReadAhead | None = None
+        if first.has_ranges and first.validator and first.size and first.size > 2 * _PART:
+            self._span.end = _PART
+            self._ahead = _ReadAhead(self._span, first)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int:
         """Read the next bytes into the buffer and return how many there are; 0 at the end."""
-        while True:
-            body = self._body or self._open()
-            try:
-                data = body.read(len(buffer))
-                if not data and self._is_cut:
-                    raise NoAnswerError("the connection was cut")
-            except CallError as error:
-                self._close_body()
-                if self.bytes_read == self.size:  # only the end of the answer is missing
-                    return 0
-                self._wait_to_retry(error)
-                continue
-            buffer[: len(data)] = data
-            self.bytes_read += len(data)
-            self._failures = Failures()
-            return len(data)
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        self.bytes_read += len(data)
+        return len(data)
 
     def close(self) -> None:
-        self._close_body()
+        self._span.close()
+        if self._ahead:
+            self._ahead.close()
         super().close()
 
-    @property
-    def _is_cut(self) -> bool:
-        return self.size is not None and self.bytes_read != self.size
-
-    def _open(self) -> Body:
-        while self._body is None:
-            try:
-                self._body = self._fetch(self.bytes_read, self._validator)
-            except CallError as error:
-                self._wait_to_retry(error)
-        body = self._body
-        if self._validator:
-            self._check_resumed(body)
-        else:
-            self.size, self.metadata, self._validator = body.size, body.metadata, body.validator
-        return body
-
-    def _check_resumed(self, body: Body) -> None:
-        """Raise FileTransferError unless this is the rest of the same file."""
-        same = body.size == self.size and body.validator in ({}, self._validator)
-        if same and body.start == self.bytes_read:
-            return
-        self._close_body()
-        what = "its server does not resume downloads" if same else CHANGED
-        raise FileTransferError(f"{self.filename} was cut after {self.bytes_read} bytes: {what}. Try again.")
-
-    def _wait_to_retry(self, error: CallError) -> None:
-        """Sleep as long as the retry rules say; progress resets their count."""
-        if self.bytes_read and not self._validator:
-            raise FileTransferError(
-                f"{self.filename} was cut after {self.bytes_read} bytes, and can't be resumed safely: its server sent "
-                "no ETag. Try again."
-            ) from error
-        self._failures = self._failures.after(error)
-        delay = retry_delay(_READ, error, self._failures, self.clock.jitter())
-        message = f"{self.filename} can't be read: {error}"
-        if delay is None or not self._budget.permits(error, self._failures, delay, self.clock.monotonic()):
-            read = f" {self.bytes_read} bytes were received." if self.bytes_read else ""
-            raise FileTransferError(f"{message}.{read} Try again.") from error
-        log.warning("%s. Requesting it from byte %d on in %.1f s.", message, self.bytes_read, delay)
-        self.clock.sleep(delay)
-
-    def _close_body(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+    def _read(self, limit: int) -> bytes | memoryview:
+        if not self._ahead or self.bytes_read < _PART:
+            return self._span.read(limit)
+        if not self._part:
+            self._span.close()
+            self._part = self._ahead.next_part()
+        data, self._part = self._part[:limit], self._part[limit:]
+        return data
 
 
-def span_of(
-    offset: int, status: int, content_range: str | None, length: int | None
-) -> tuple[int, int | None]:
-    """Return where in the file an answer's body begins, and the file's size if it is known."""
-    if found := _CONTENT_RANGE.fullmatch(content_range or ""):
-        return int(found[1]), None if found[2] == "*" else int(found[2])
-    start = offset if status == 206 else 0
-    return start, None if length is None else start + length
+class _ReadAhead:
+    """The parts of a file after the first, in order, each read over a connection of its own."""
+
+    def __init__(self, begun: Span, first: Body) -> None:
+        self._begun, self._first = begun, first
+        self._executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="read-ahead")
+        self._offsets = iter(range(_PART, first.size or 0, _PART))
+        self._parts: deque[Future[memoryview]] = deque()
+        self._closed = False
+        for _ in range(_CONNECTIONS):
+            self._submit()
+
+    def next_part(self) -> memoryview:
+        """Return the next part; empty at the end of the file."""
+        if not self._parts:
+            return memoryview(b"")
+        part = self._parts.popleft().result()
+        self._submit()
+        return part
+
+    def close(self) -> None:
+        """Let the connections end, after the bytes that are under way."""
+        self._closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self) -> None:
+        if (start := next(self._offsets, None)) is not None:
+            self._parts.append(self._executor.submit(self._read, start))
+
+    def _read(self, start: int) -> memoryview:
+        begun, size = self._begun, self._first.size or 0
+        part = memoryview(bytearray(min(_PART, size - start)))
+        span = Span(
+            begun.filename, self._fetch, begun.max_retries, begun.clock, start, start + len(part), self._first
+        )
+        try:
+            while data := span.read(_CHUNK):
+                part[span.position - start - len(data) : span.position - start] = data
+        finally:
+            span.close()
+        return part
+
+    def _fetch(self, start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
+        if self._closed:
+            raise FileTransferError(f"{self._begun.filename} is not needed any more.")
+        return self._begun.fetch(start, end, validator)
 
 
 def ascii_text(value: str) -> str:

@@ -20,7 +20,8 @@ from airflow_provider_segments.api.calls import parse_retry_after
 from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.api.redaction import excerpt
 from airflow_provider_segments.connection.settings import is_loopback_host
-from airflow_provider_segments.files.source import CHANGED, GONE, Body, Source, ascii_text, span_of
+from airflow_provider_segments.files.source import GONE, Source, ascii_text
+from airflow_provider_segments.files.span import CHANGED, Body, range_header, span_of
 from airflow_provider_segments.transports.common import proxy_of
 from airflow_provider_segments.transports.requests import error_class_of, reason_of, session_for
 
@@ -76,11 +77,11 @@ def open_url(url: str, settings: Settings) -> Iterator[Source]:
     """Open what a URL leads to, with the Connection's CA bundle, proxy, timeout and retries, but no credential."""
     with session_for(settings) as session:
 
-        def fetch(offset: int, validator: Mapping[str, Any]) -> Body:
+        def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
             headers = {"Accept-Encoding": "identity", **validator}
-            if offset:
-                headers["Range"] = f"bytes={offset}-"
-            return _body_of(_get(session, url, headers, settings), offset)
+            if span := range_header(start, end):
+                headers["Range"] = span
+            return _body_of(_get(session, url, headers, settings), start)
 
         with Source(file_location(url).filename, fetch, settings.max_retries) as source:
             yield source
@@ -151,7 +152,10 @@ def _body_of(response: requests.Response, offset: int) -> Body:
     announced = headers.get("Content-Length", "")
     length = int(announced) if announced.isdecimal() else None
     start, size = span_of(offset, response.status_code, headers.get("Content-Range"), length)
-    return Body(read, response.close, start, size, _validator_of(headers), _metadata_of(headers))
+    validator, metadata = _validator_of(headers), _metadata_of(headers)
+    return Body(
+        read, response.close, start, size, validator, metadata, headers.get("Accept-Ranges") == "bytes"
+    )
 
 
 def _validator_of(headers: Mapping[str, str]) -> dict[str, str]:

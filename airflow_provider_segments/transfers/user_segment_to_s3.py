@@ -36,7 +36,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
     (bytes) and ``source_uri`` (where the service keeps the file). ``expires_at`` remains the service's.
 
     A file on S3 is copied inside S3, whatever its size, unless it takes other credentials to read it; then, and where
-    the service gives an ``https`` URL, it is streamed in constant memory. The object appears whole or not at all. A
+    the service gives an ``https`` URL, it is streamed in bounded memory. The object appears whole or not at all. A
     later try takes the export up again and repeats only the transfer (Airflow 3.3 and later).
 
     :param s3_bucket: your bucket (templated).

@@ -109,8 +109,8 @@ class Bench:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) | self.counts()
         return found
 
-    def transfer(self, kind: str, size: int) -> dict[str, Any]:
-        """Let one contender bring so many MiB into a local S3, which is a process of its own."""
+    def transfer(self, kind: str, size: int, query: str = "") -> dict[str, Any]:
+        """Let one contender bring so many MiB into a local S3, which is a process of its own, or only read them."""
         port = free_port()
         s3_url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -130,7 +130,7 @@ class Bench:
                     "password": "token",
                 },
             }
-            url = f"https://localhost:{self._port}/file-{size * MEBIBYTE}"
+            url = f"https://localhost:{self._port}/file-{size * MEBIBYTE}{query}"
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.transfer", kind, url],
                 env=self._environment(connections),
@@ -138,7 +138,8 @@ class Bench:
                 text=True,
                 check=True,
             )
-            assert s3.head_object(Bucket="bench", Key=kind)["ContentLength"] == size * MEBIBYTE
+            if kind != "read":
+                assert s3.head_object(Bucket="bench", Key=kind)["ContentLength"] == size * MEBIBYTE
         finally:
             server.kill()
             server.wait()
@@ -250,6 +251,22 @@ def transfers(bench: Bench) -> Iterator[Row]:
         f"{ratio:.2f} ({rate['ours', 2048]:.0f} MiB/s against {rate['peer', 2048]:.0f} MiB/s)",
         "≥ 1",
     )
+
+
+def ranges(bench: Bench) -> Iterator[Row]:
+    """A file read over several connections against one, from a server that limits each and from one that does not."""
+    size, limit = 2048, 20
+    for kind, what in (("read", "read"), ("ours", "streamed to S3")):
+        for rate, goal in ((f"rate={limit}", "≥ 4"), ("", "≥ 1")):
+            many, one = (bench.transfer(kind, size, f"?{rate}{more}") for more in ("&ranges", ""))
+            found = [size * MEBIBYTE / run["seconds"] / 1e6 for run in (many, one)]
+            server = f"a server that gives a connection {limit} MB/s" if rate else "a server without a limit"
+            yield Row(
+                f"{size} MiB {what} from {server}: throughput against one connection",
+                f"{found[0] / found[1]:.2f} ({found[0]:.0f} MB/s against {found[1]:.0f} MB/s, "
+                f"memory {many['memory'] / MEBIBYTE:.0f} MiB)",
+                goal,
+            )
 
 
 def changes(folder: Path) -> Iterator[Row]:
@@ -378,7 +395,14 @@ def main() -> None:
         os.environ["AIRFLOW_HOME"] = folder
         bench = Bench(Path(folder))
         try:
-            rows = [*waits(bench), *crowd(bench), *transfers(bench), imports(), *asyncio.run(schedule())]
+            rows = [
+                *waits(bench),
+                *crowd(bench),
+                *transfers(bench),
+                *ranges(bench),
+                imports(),
+                *asyncio.run(schedule()),
+            ]
         finally:
             bench.close()
         rows += [*changes(Path(folder)), *whole(Path(folder))]

@@ -8,6 +8,7 @@ import json
 import ssl
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,21 @@ class Service:
         return web.Response(body=body, content_type="application/json")
 
     async def _file(self, request: web.Request, size: int) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": str(size)})
+        """Send so many zeros; `rate` limits the MB a second of a connection, `ranges` answers requests for a range."""
+        span, rate = request.http_range, float(request.query.get("rate", "inf")) * 1e6
+        start, end = (span.start or 0, span.stop or size) if "ranges" in request.query else (0, size)
+        headers = {"Content-Length": str(end - start), "ETag": '"1"'}
+        if "ranges" in request.query:
+            headers["Accept-Ranges"] = "bytes"
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
         await response.prepare(request)
-        for _ in range(size // len(CHUNK)):
-            await response.write(CHUNK)
+        begun = time.monotonic()
+        with suppress(ConnectionError):  # whoever needs only the first part hangs up
+            for sent in range(0, end - start, len(CHUNK)):
+                await asyncio.sleep(begun + sent / rate - time.monotonic())
+                await response.write(CHUNK[: end - start - sent])
         return response
 
     def _counts(self) -> dict[str, Any]:

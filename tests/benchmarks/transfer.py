@@ -34,6 +34,21 @@ def ours(url: str) -> Callable[[], Any]:
     return transfer
 
 
+def read(url: str) -> Callable[[], Any]:
+    """Return what reads the file as the operator does, and drops it."""
+    from airflow_provider_segments.files.url import open_url
+    from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+
+    settings = UserSegmentsHook().settings
+
+    def transfer() -> None:
+        with open_url(url, settings) as source:
+            while source.read(1024 * 1024):
+                pass
+
+    return transfer
+
+
 def peer(url: str) -> Callable[[], Any]:
     """Return what Amazon's operator does."""
     from airflow.providers.amazon.aws.transfers.http_to_s3 import HttpToS3Operator
@@ -58,7 +73,7 @@ def peak() -> int:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    run = {"ours": ours, "peer": peer}[sys.argv[1]](sys.argv[2])
+    run = {"ours": ours, "read": read, "peer": peer}[sys.argv[1]](sys.argv[2])
     before, begun = peak(), time.monotonic()
     run()
     print(json.dumps({"seconds": time.monotonic() - begun, "memory": peak() - before}))

@@ -19,19 +19,35 @@ class FileHost(ThreadingHTTPServer):
     Serve a file, and cut some of the answers.
 
     :param cuts: after how many bytes each of the first answers is cut.
-    :param ranges: whether to resume.
+    :param ranges: whether to answer requests for a range, and to say so.
     :param etags: of the answers in turn; the last one stays.
+    :param together: requests for a range that have to be there before any of them is answered.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, cuts: list[int], *, ranges: bool = True, etags: tuple[str | None, ...] = ('"1"',)
+        self,
+        cuts: list[int],
+        *,
+        ranges: bool = True,
+        etags: tuple[str | None, ...] = ('"1"',),
+        together: int = 1,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.cuts, self.ranges, self.etags = list(cuts), ranges, list(etags)
+        self._together, self._arrived, self._met = together, 0, threading.Event()
+        self._lock, self.all_met = threading.Lock(), True
         self.range_headers: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def meet(self) -> None:
+        """Wait until as many requests for a range have come as are to come together."""
+        with self._lock:
+            self._arrived += 1
+            if self._arrived >= self._together:
+                self._met.set()
+        self.all_met &= self._met.wait(60)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -44,13 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match") not in (None, etag):
             self._answer(412, {}, b"")
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
-        headers = {"ETag": etag} if etag else {}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
-        self._answer(
-            206 if start else 200, headers, DATA[start:], server.cuts.pop(0) if server.cuts else None
+        headers = ({"ETag": etag} if etag else {}) | ({"Accept-Ranges": "bytes"} if server.ranges else {})
+        first, _, last = (
+            (asked if asked and server.ranges else "bytes=0-").removeprefix("bytes=").partition("-")
         )
+        start, end = int(first), int(last or len(DATA) - 1) + 1
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(DATA)}"
+            server.meet()
+        cut = server.cuts.pop(0) if server.cuts else None
+        self._answer(206 if start else 200, headers, DATA[start:end], cut)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
         self.send_response(status)

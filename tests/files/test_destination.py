@@ -19,7 +19,8 @@ from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.files import destination as module
 from airflow_provider_segments.files.destination import Destination
 from airflow_provider_segments.files.s3 import open_s3
-from airflow_provider_segments.files.source import Body, Source
+from airflow_provider_segments.files.source import Source
+from airflow_provider_segments.files.span import Body
 from airflow_provider_segments.files.url import open_url
 from tests.files.test_url import settings
 from tests.support import FakeClock

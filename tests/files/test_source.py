@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.api.location import file_location
+from airflow_provider_segments.files import source as module
 from airflow_provider_segments.files.s3 import open_s3
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.url import open_url
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Opener = "Callable[[FileHost], AbstractContextManager[Source]]"
 THIRD = len(DATA) // 3
+PART = 64 * 1024
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +122,58 @@ def test_without_an_etag_nothing_is_resumed(opened: Any) -> None:
     ):
         read(source)
     assert server.range_headers == [None]
+
+
+class TestReadAhead:
+    """A large file is read over several connections, and arrives as it is."""
+
+    @pytest.fixture(autouse=True)
+    def small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make the file a large one."""
+        monkeypatch.setattr(module, "_PART", PART)
+
+    def test_parts_are_read_at_a_time(self, opened: Any) -> None:
+        """As many as there are connections, and each once."""
+        with file_host([], together=8) as server, opened(server) as source:
+            assert read(source) == DATA
+        assert server.all_met
+        assert source.bytes_read == source.size == len(DATA)
+        starts = range(PART, len(DATA), PART)
+        ranges = [f"bytes={start}-{min(start + PART, len(DATA)) - 1}" for start in starts]
+        assert server.range_headers[0] is None
+        assert sorted(server.range_headers[1:]) == sorted(ranges)
+
+    def test_no_more_is_read_than_memory_may_hold(self, opened: Any) -> None:
+        """Whoever reads slowly is waited for."""
+        with file_host([]) as server, opened(server) as source:
+            assert source.read(PART) == DATA[:PART]
+            list(map(lambda part: part.result(), source._ahead._parts))
+            assert len(server.range_headers) == 1 + 8
+
+    def test_cut_parts_are_resumed(self, opened: Any) -> None:
+        """Whichever they are."""
+        with file_host([PART // 2] * 20) as server, opened(server) as source:
+            assert read(source) == DATA
+        assert len(server.range_headers) > 20
+
+    def test_changed_file_is_an_error(self, opened: Any) -> None:
+        """Parts of different files are never joined."""
+        with (
+            file_host([], etags=('"1"', '"1"', '"2"')) as server,
+            opened(server) as source,
+            pytest.raises(FileTransferError, match=r"(?i)the file has changed during"),
+        ):
+            read(source)
+
+    @pytest.mark.parametrize("options", [{"ranges": False}, {"etags": (None,)}])
+    def test_server_that_may_not_be_asked_for_parts(self, opened: Any, options: Any) -> None:
+        """It is asked once."""
+        with file_host([], **options) as server, opened(server) as source:
+            assert read(source) == DATA
+        assert server.range_headers == [None]
+
+    def test_closed_before_the_end(self, opened: Any) -> None:
+        """No further part is requested."""
+        with file_host([]) as server, opened(server) as source:
+            source.read(1)
+        assert len(server.range_headers) <= 1 + 8

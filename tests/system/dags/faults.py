@@ -52,5 +52,8 @@ killed_deferred = exports("killed_deferred", DiesRightAfterThePost)
 killed_on_worker = exports("killed_on_worker", DiesRightAfterThePost, deferrable=False)
 killed_late_retry = exports("killed_late_retry", DiesRightAfterThePost, retry_delay=timedelta(seconds=10))
 timed_out = exports(
-    "timed_out", UserSegmentExportOperator, retries=0, execution_timeout=timedelta(seconds=10)
+    "timed_out",
+    UserSegmentExportOperator,
+    retry_delay=timedelta(hours=1),  # one try is enough
+    execution_timeout=timedelta(seconds=10),
 )
