@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -120,9 +121,9 @@ class SharedClient(_Client):
                     self._reread_at = now + _REREAD_AFTER
 
     async def _open(self, settings: Settings, now: float) -> None:
-        from airflow_provider_segments.transports.aiohttp import AiohttpTransport
-
-        replaced, self._transport = self._transport, await AiohttpTransport.open(settings)
+        # Importing aiohttp takes some 0.1 s, in which the event loop goes on.
+        module = await asyncio.to_thread(import_module, "airflow_provider_segments.transports.aiohttp")
+        replaced, self._transport = self._transport, await module.AiohttpTransport.open(settings)
         self._use(settings, now)
         # `send` closes one in use when its last call ends.
         if replaced and not self._in_flight[replaced]:

@@ -14,6 +14,7 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
+from airflow_provider_segments.triggers.loading import load_hook
 from airflow_provider_segments.triggers.watch import Memory, Seen, Watch, poll_segments
 from airflow_provider_segments.utils.deadline import in_seconds
 
@@ -72,10 +73,8 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll alone and without memory, which is all that Airflow below 3.3 can do."""
-        from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-
         watch = self._watch(None)
-        async with UserSegmentsAsyncHook(self.mparticle_conn_id) as hook:
+        async with await load_hook(self.mparticle_conn_id) as hook:
             while True:
                 segments, pause = await poll_segments(hook, self.poll_interval, self.log)
                 if segments is not None and (event := watch.update(segments)):

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
+from airflow_provider_segments.triggers.loading import load_hook
 from airflow_provider_segments.triggers.watch import poll_segments
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class SharedPolls(SharedStreamProducer):
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
         """Poll for ever. A watcher that joins between two polls gets the last answer."""
-        async with UserSegmentsAsyncHook(self._conn_id) as hook:
+        async with await load_hook(self._conn_id) as hook:
             while True:
                 segments, pause = await poll_segments(hook, self._poll_interval, log)
                 due = time.monotonic() + pause

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_segments.api.errors import ExportFailedError, UserSegmentsError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers.events import failure_event, finished_event
+from airflow_provider_segments.triggers.loading import load_hook
 from airflow_provider_segments.utils.clock import utcnow
 from airflow_provider_segments.utils.deadline import LONGEST, checked_poll_interval
 from airflow_provider_segments.utils.log import log_complete, log_details
@@ -95,10 +96,9 @@ class UserSegmentExportTrigger(BaseTrigger):
         )
 
     async def _event(self) -> TriggerEvent:
-        from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
-
+        hook = await load_hook(self.mparticle_conn_id)
         try:
-            poll = await UserSegmentsAsyncHook(self.mparticle_conn_id).poll_until(
+            poll = await hook.poll_until(
                 self.export_id,
                 max(_seconds_until(self.deadline, default=LONGEST), _MIN_WAIT),
                 self.poll_interval,
