@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
 
 async def load_hook(mparticle_conn_id: str) -> UserSegmentsAsyncHook:
     """Return a hook; importing it, with requests, takes some 0.2 s the first time."""
-    return (await asyncio.to_thread(_hook_class))(mparticle_conn_id)
+    if not _hook_class.cache_info().currsize:
+        await asyncio.to_thread(_hook_class)
+    return _hook_class()(mparticle_conn_id)
 
 
+@cache
 def _hook_class() -> type[UserSegmentsAsyncHook]:
     from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook
 
