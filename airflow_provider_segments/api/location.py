@@ -29,6 +29,11 @@ class ExportFile:
     s3_key: str | None = None
 
     @property
+    def is_s3_uri(self) -> bool:
+        """Whether the location is ``s3://…``, not a URL."""
+        return self.filename.startswith("s3://")
+
+    @property
     def s3_uri(self) -> str | None:
         """``s3://bucket/key``, if the file is known to be on S3."""
         return f"s3://{self.s3_bucket}/{self.s3_key}" if self.s3_bucket else None
@@ -56,25 +61,30 @@ _S3_HOSTS = tuple(
         rf"(?:(?P<bucket>.+)\.)?bucket\.vpce-[a-z0-9-]+\.s3\.{_REGION}\.vpce{_DOMAIN}",
     )
 )
-# Legacy names may have capitals and underscores. An access point's ARN has colons.
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_S3_URI = re.compile(r"\s*s3://((?P<bucket>[^/]*)/?(?P<key>.*))", re.IGNORECASE | re.DOTALL)
+_USER = re.compile(r"^([^/]*//)[^/]*@")
+# Legacy names may have capitals and underscores. An access point's ARN has colons, its alias a suffix of its own.
+_BUCKET = re.compile(r"(?!.*(?:-s3alias|--(?:ol|op|xa)-s3)$)[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 def file_location(filename: str) -> ExportFile:
     """Split ``s3://bucket/key`` or a URL; drop a URL's query, which is a secret in a presigned one."""
-    if filename.startswith("s3://"):  # a question mark or a hash is part of the key
-        bucket, _, key = filename.removeprefix("s3://").partition("/")
+    if found := _S3_URI.fullmatch(filename):  # a question mark or a hash is part of the key
+        shown, bucket, key = f"s3://{found[1]}", found["bucket"], found["key"]
         if bucket and key and not bucket.startswith("arn:"):
-            return ExportFile(filename=filename, s3_bucket=bucket, s3_key=key)
-        return ExportFile(filename=filename)
+            return ExportFile(shown, s3_bucket=bucket, s3_key=key)
+        return ExportFile(shown)
     try:
         url = urlsplit(filename)
-        shown = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment=""))
-        host = url.hostname or ""
-    except ValueError:  # such as "https://[": not a URL after all
-        return ExportFile(filename=re.split(r"[?#]", filename, maxsplit=1)[0])
-    found = _bucket_and_path(host, url.path) if url.scheme in ("http", "https") else None
-    return ExportFile(shown, found[0], unquote(found[1])) if found else ExportFile(shown)
+        host = url.hostname
+    except ValueError:  # such as "https://["
+        host = None
+    if not host:  # not a URL after all
+        shown = _USER.sub(r"\1", re.split(r"[?#]", filename, maxsplit=1)[0])
+        return ExportFile(shown) if shown == filename else file_location(shown)  # which may be one now
+    shown = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment=""))
+    place = _bucket_and_path(host, url.path) if url.scheme in ("http", "https") else None
+    return ExportFile(shown, place[0], unquote(place[1])) if place else ExportFile(shown)
 
 
 def _bucket_and_path(host: str, path: str) -> tuple[str, str] | None:

@@ -53,9 +53,9 @@ def download_file(
 def _opened(
     export: SegmentExport, file: ExportFile, conn_id: str, aws_conn_id: str
 ) -> AbstractContextManager[Source]:
-    if export.filename and not export.filename.startswith("s3://"):
-        return open_url(export.filename, get_settings(conn_id))
-    return open_s3(file, aws_conn_id)
+    if file.is_s3_uri:
+        return open_s3(file, aws_conn_id)
+    return open_url(export.filename or "", get_settings(conn_id))
 
 
 def _name(file: ExportFile, export_id: str) -> str:

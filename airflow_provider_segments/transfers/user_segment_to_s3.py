@@ -135,8 +135,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         from airflow_provider_segments.files.source import ensure_kept
 
         file = ensure_kept(export)
-        is_on_s3 = (export.filename or "").startswith("s3://")
-        if is_on_s3 and self.source_aws_conn_id in (None, self.aws_conn_id):
+        if file.is_s3_uri and self.source_aws_conn_id in (None, self.aws_conn_id):
             return destination.copy(file)
         with self._open(export) as source:
             return destination.write(source)
@@ -148,7 +147,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         from airflow_provider_segments.files.url import open_url
 
         file = ensure_kept(export)
-        if (export.filename or "").startswith("s3://"):
+        if file.is_s3_uri:
             return open_s3(file, self.source_aws_conn_id or self.aws_conn_id, self.extra_args)
         # The query of a presigned URL is not handed from process to process, and holds for minutes.
         fresh = self.hook.get_export(export.export_id).ensure_complete()

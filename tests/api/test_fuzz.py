@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply, get_export, list_segments, read_reply
@@ -74,6 +74,15 @@ def test_no_query_survives(scheme: str, rest: str, query: str) -> None:
     """Of a URL only what is before the question mark is shown."""
     shown = file_location(f"{scheme}://{rest}?{query}").filename
     assert "?" not in shown
+
+
+@given(FILENAMES | st.text(alphabet="/@?#:[]\t sS3https.\0"))
+@example("////@")
+@example("//@//@")
+def test_what_is_shown_is_read_as_the_same(filename: str) -> None:
+    """A resumed task has only what its trigger has shown."""
+    file = file_location(filename)
+    assert file_location(file.filename) == file
 
 
 @given(
