@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_segments.api.errors import ConfigurationError, UnreadableError, maybe_started, refusal
-from airflow_provider_segments.api.models import RequestedExport, SegmentExport, UserSegment
+from airflow_provider_segments.api.models import RequestedExport, SegmentExport, Segments, UserSegment
 from airflow_provider_segments.api.redaction import excerpt
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Reply:
 
 def list_segments() -> Call[list[UserSegment]]:
     """List all segments of the project."""
-    return Call("Listing the segments", "GET", "/list", list[UserSegment])
+    return Call("Listing the segments", "GET", "/list", cast("type[list[UserSegment]]", Segments))
 
 
 def request_export(segment_id: str, output_format: str = "csv") -> Call[SegmentExport]:
@@ -114,15 +114,16 @@ def _parse(call: Call[T], body: bytes) -> T:
             repaired = _repaired(body)
         except (ValueError, RecursionError):
             raise error from None
-        answer = reader.validate_json(repaired)
+        answer = reader.validate_python(repaired)
     return answer
 
 
-def _repaired(body: bytes) -> str:
-    """Return JSON without a byte order mark, and with U+FFFD for what is no character, such as half an emoji."""
-    text = body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
-    text = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _repaired(body: bytes) -> Any:
+    """Read JSON without a byte order mark, and with U+FFFD for what is no character, such as half an emoji."""
+    text = body.decode(json.detect_encoding(body), "replace").strip("\ufeff\0")
+    # Python refuses integers of thousands of digits, and the models read text as well.
+    text = json.dumps(json.loads(text, strict=False, parse_int=str), ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 @cache

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
@@ -32,6 +33,7 @@ __all__ = [
     "RequestedExport",
     "SegmentExport",
     "SegmentType",
+    "Segments",
     "UserSegment",
     "find_segment",
 ]
@@ -94,11 +96,13 @@ def _or(default: Any) -> WrapValidator:
 
 
 def _location(value: str | None) -> str | None:
-    """Return a location as received, or None if nothing but slashes is left of it once it is parsed."""
-    return value if value and file_location(value).filename.strip().strip("/") else None
+    """Return a location as received, or None if nothing but slashes and blanks is left of it once it is parsed."""
+    return value if value and re.search(r"[^/\s\x00-\x1f]", file_location(value).filename) else None
 
 
 def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL would refuse the XCom
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -143,6 +147,18 @@ class UserSegment(_Answer):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, times as ISO 8601."""
         return self.model_dump(mode="json")
+
+
+def _with_id(segments: list[UserSegment | None]) -> list[UserSegment]:
+    """Leave out what has no id and so can't be exported; an answer of nothing else is no list of segments."""
+    found = [segment for segment in segments if segment is not None]
+    if segments and not found:
+        raise ValueError("none of its items is a segment with an id")
+    return found
+
+
+#: The answer to a listing.
+Segments = Annotated[list[Annotated[UserSegment | None, _or(None)]], AfterValidator(_with_id)]
 
 
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:

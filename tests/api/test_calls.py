@@ -63,6 +63,9 @@ def test_list_in_another_unicode_encoding_is_read(encoding: str) -> None:
         b'\xef\xbb\xbf{"exportId": "e-1", "status": "PENDING"}',
         b'{"exportId": "e-1"}',
         b'{"exportId": "e-1", "status": null}',
+        b'{"exportId": "e-1", "count": ' + b"9" * 5000 + b', "status": "PENDING"}',
+        b'{"exportId": "e-1", "trace": ' + b"[" * 300 + b"]" * 300 + b', "status": "PENDING"}',
+        b'{"exportId": "e-1", "status": "PENDING"}\0',
         b'{"exportId": "e-1", "status": 3, "segment": 7, "startTime": {}, "filename": []}',
     ],
 )

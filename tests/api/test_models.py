@@ -179,6 +179,21 @@ def test_one_odd_segment_does_not_spoil_the_list() -> None:
     assert second.name == "My Segment"
 
 
+@pytest.mark.parametrize("odd", [None, "text", {"name": "n"}, SEGMENT | {"segmentId": None}])
+def test_segment_without_an_id_does_not_spoil_the_list(odd: Any) -> None:
+    """It can't be exported, the others can; nothing but such is no list of segments."""
+    (kept,) = read_reply(list_segments(), Reply(200, {}, json.dumps([odd, SEGMENT]).encode()), now=0)
+    assert kept.name == "My Segment"
+    with pytest.raises(UnreadableError, match="none of its items is a segment"):
+        read_reply(list_segments(), Reply(200, {}, json.dumps([odd]).encode()), now=0)
+
+
+def test_null_characters_are_replaced() -> None:
+    """PostgreSQL refuses them in XComs."""
+    export = read(EXPORT, segment=SEGMENT | {"name": "a\0b", "segmentId": "s\0"})
+    assert "\\u0000" not in json.dumps(export.to_dict())
+
+
 def test_half_a_list() -> None:
     """An export where a list is due is not a list."""
     with pytest.raises(UnreadableError, match="Listing the segments"):
