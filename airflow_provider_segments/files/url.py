@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 _MAX_REDIRECTS = 5
 _MAX_ERROR_BYTES = 16 * 1024
-_ERROR_FIELD = r"<{0}>\s*([^<]{{1,2000}}?)\s*</{0}>"
+_ERROR_FIELD = r"<(?:\w+:)?{0}(?:\s[^>]*)?>\s*(?:<!\[CDATA\[\s*)?([^<]{{1,2000}}?)\s*(?:\]\]>\s*)?</"
 _METADATA = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type")
 _USER_METADATA = "x-amz-meta-"
 # All repeated alike: unlike the API, a file's host opens no ticket at a 500. S3's RequestTimeout is a 400.
-_REPEATED = (429, 500, 502, 503, 504)
+_REPEATED = (408, 429, 500, 502, 503, 504)
 _REPEATED_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
 
 _EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
@@ -52,6 +53,8 @@ _ADVICE = {
     "NoSuchKey": GONE,
     "NoSuchVersion": GONE,
     "NoSuchBucket": "The service's bucket is gone. Request another export.",
+    # S3 gives it also where there is no file, and for an expired policy.
+    "AccessDenied": "It may have expired: request another export.",
     "InvalidAccessKeyId": "The key that signed the URL is not valid any more. Try again: each try asks for a new URL.",
     "InvalidObjectState": "The file has been archived. Request another export.",
     "PermanentRedirect": _WRONG_REGION,
@@ -63,8 +66,7 @@ _ADVICE = {
     "InvalidRange": f"{CHANGED.capitalize()}. Try again.",
 }
 _STATUS_ADVICE = {
-    # S3 answers 403 also where there is no file, and for an expired policy.
-    403: "It may have expired: request another export.",
+    403: _ADVICE["AccessDenied"],
     404: GONE,
     410: GONE,
     412: _ADVICE["PreconditionFailed"],
@@ -123,7 +125,7 @@ def _follow(
             return response
         response.close()
         # requests decodes a header as Latin-1, whatever its bytes are; quote the bytes.
-        location = response.headers["Location"].encode("latin-1")
+        location = response.headers["Location"].strip().encode("latin-1")
         url = urljoin(url, quote(location, safe="!#$%&'()*+,/:;=?@[]~"))
     raise errors.FileTransferError(f"{file_location(url).filename}: more than {_MAX_REDIRECTS} redirects.")
 
@@ -201,13 +203,16 @@ def _refusal(response: requests.Response, filename: str) -> Exception:
         return errors.RefusedError(details, status=503, retry_after=retry_after)
     if code == "AccessDenied" and "expired" in message.lower():
         return errors.FileTransferError(f"{filename}: {details}. {_EXPIRED}")
-    advice = _ADVICE.get(code) or _STATUS_ADVICE.get(response.status_code, "")
+    # A 403 with another code has another cause.
+    by_status = "" if code and response.status_code == 403 else _STATUS_ADVICE.get(response.status_code, "")
+    advice = _ADVICE.get(code, by_status)
     return errors.FileTransferError(f"{filename}: {details}. {advice}".rstrip())
 
 
 def _error_body(response: requests.Response) -> str:
     try:
-        return response.raw.read(_MAX_ERROR_BYTES, decode_content=True).decode(errors="replace")
+        body: bytes = response.raw.read(_MAX_ERROR_BYTES, decode_content=True)
+        return body.decode(json.detect_encoding(body), "replace")
     except (HTTPError, OSError):
         return ""
 

@@ -58,6 +58,7 @@ ANSWERS: dict[str, Any] = {
     "/K%C3%A4ufer.csv": (200, BODY),
     "/latin-1": (302, b"", ("Location", "/K\u00e4ufer.csv")),
     "/K%E4ufer.csv": (200, BODY),
+    "/blanks": (302, b"", ("Location", "/whole \t")),
 }
 
 
@@ -72,7 +73,8 @@ class Host(BaseHTTPRequestHandler):
             self._answer(int(status), ERROR.format(code, MESSAGES.get(message, message)).encode())
         elif kind.startswith("/busy/") and self.server.busy:  # type: ignore[attr-defined]
             self.server.busy -= 1  # type: ignore[attr-defined]
-            self._answer(int(kind[6:]), ERROR.format("SlowDown", "").encode(), ("Retry-After", "7"))
+            code = "SlowDown" if kind == "/busy/503" else ""
+            self._answer(int(kind[6:]), ERROR.format(code, "").encode(), ("Retry-After", "7"))
         elif kind.startswith("/busy/"):
             self._answer(200, BODY)
         else:
@@ -179,7 +181,7 @@ def test_not_asked_for(url: str) -> None:
         read(url)
 
 
-@pytest.mark.parametrize("path", ["/utf-8", "/latin-1"])
+@pytest.mark.parametrize("path", ["/utf-8", "/latin-1", "/blanks"])
 def test_redirect_with_raw_bytes(host: Any, path: str) -> None:
     """They are quoted as they came, as requests and curl do."""
     assert read(f"{host.url}{path}")[0] == BODY
@@ -221,7 +223,32 @@ def test_error_code_decides_the_advice(host: Any, error: str, advice: str) -> No
     assert len(host.seen) == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_code_without_advice_is_not_taken_for_an_expired_url(host: Any) -> None:
+    """A 403 has many causes."""
+    with pytest.raises(FileTransferError, match=r"HTTP 403 KMS.DisabledException\.$"):
+        read(f"{host.url}/error/403/KMS.DisabledException/")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<Code>ExpiredToken</Code>",
+        "<s3:Error xmlns:s3='x'><s3:Code a='b'>\n ExpiredToken</s3:Code></s3:Error>",
+        "<Error><Code><![CDATA[ExpiredToken]]></Code></Error>",
+        ERROR.format("ExpiredToken", "").encode("utf-16"),
+        ERROR.format("ExpiredToken", "").encode("utf-8-sig"),
+    ],
+)
+def test_error_code_is_found_however_it_is_written(
+    host: Any, monkeypatch: pytest.MonkeyPatch, body: str | bytes
+) -> None:
+    """S3 has imitators."""
+    monkeypatch.setitem(ANSWERS, "/odd", (403, body.encode() if isinstance(body, str) else body))
+    with pytest.raises(FileTransferError, match="HTTP 403 ExpiredToken. The URL has expired"):
+        read(f"{host.url}/odd")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_busy_host_is_asked_again(host: Any, file_clock: FakeClock, status: int) -> None:
     """When it asks for it."""
     host.busy = 2
