@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ _REQUEST_ARGS = (
     "SSECustomerKey",
     "SSECustomerKeyMD5",
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MEBIBYTE = 1024 * 1024
 _PART = 8 * _MEBIBYTE
 # Of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -69,11 +71,9 @@ class Destination:
                 f"and a stream. Supported: {', '.join(sorted(_known_args()))}."
             )
         self._check_directives()
-        self._check_values()
-        try:
-            self._config(None)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"transfer_config_args: {error}.") from error
+        with s3_failures(self.uri, "written", self._aws_conn_id):
+            self._check_config()
+            self._check_values()
 
     @property
     def console_url(self) -> str | None:
@@ -209,18 +209,41 @@ class Destination:
                 "object. Set your own with Tagging."
             )
 
+    def _check_config(self) -> None:
+        from boto3.s3.transfer import create_transfer_manager
+        from botocore.exceptions import MissingDependencyException
+
+        client = self._client
+        try:
+            with create_transfer_manager(client, self._config(None)):
+                pass
+        except (TypeError, ValueError, MissingDependencyException) as error:
+            raise ConfigurationError(f"transfer_config_args: {error}.") from error
+
     def _check_values(self) -> None:
-        """Let boto3 check names, types and characters by signing a URL, which sends nothing."""
-        from botocore.exceptions import ParamValidationError
+        """Let boto3 check names, types, characters and checksums: prepare a copy and an upload, and send neither."""
+        from botocore.exceptions import (
+            FlexibleChecksumError,
+            MissingDependencyException,
+            ParamValidationError,
+        )
+        from botocore.stub import Stubber
 
         parameters = {**self._place, "CopySource": f"{self.bucket}/{self.key}", **self._extra_args}
         secrets = [str(value) for name, value in self._extra_args.items() if "CustomerKey" in name]
-        with s3_failures(self.uri, "written", self._aws_conn_id):
-            try:
-                self._client.generate_presigned_url("copy_object", Params=parameters)
-            # A TypeError comes from a key that is neither text nor bytes.
-            except (ParamValidationError, TypeError) as error:
-                raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
+        try:
+            self._client.generate_presigned_url("copy_object", Params=parameters)
+            with Stubber(self._client) as stub:
+                stub.add_response("put_object", {})
+                self._client.put_object(**self._place, **self._object_args({}))
+        # The last two come from what is not text: a key, or a value of Metadata.
+        except (
+            ParamValidationError, FlexibleChecksumError, MissingDependencyException, TypeError, AttributeError,
+        ) as error:  # fmt: skip
+            raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
+        for name, value in {**self._extra_args, **self._extra_args.get("Metadata", {})}.items():
+            if isinstance(value, str) and _CONTROL.search(value):
+                raise ConfigurationError(f"extra_args: {name} has a line break or another control character.")
 
 
 def _shared_args() -> set[str]:

@@ -148,6 +148,10 @@ def test_metadata_that_is_not_ascii(s3: Any) -> None:
         ({"Metadata": "rows=1"}, "Invalid type for parameter Metadata"),
         ({"Metadata": {"city": "K\u00f6ln"}}, "Non ascii"),
         ({"SSECustomerKey": 12345678}, "extra_args: "),
+        ({"Metadata": {"rows": 1}}, "extra_args: "),
+        ({"Metadata": {"rows": "1\n2"}}, "rows has a line break"),
+        ({"CacheControl": "private\r"}, "CacheControl has a line break"),
+        ({"ChecksumAlgorithm": "MD6"}, "Unsupported checksum algorithm: md6"),
     ],
 )
 @pytest.mark.usefixtures("s3")
