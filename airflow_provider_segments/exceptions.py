@@ -46,7 +46,7 @@ def argument_errors(task_id: str | None) -> Iterator[None]:
         yield
     except InvalidArgumentError:
         raise
-    except (ValueError, TypeError, AirflowException) as error:
+    except (ValueError, TypeError, OverflowError, AirflowException) as error:
         # Airflow's subclasses, such as the one for a duplicate task id, already fail the DAG with words of their own.
         if isinstance(error, AirflowException) and type(error) is not AirflowException:
             raise

@@ -40,6 +40,8 @@ __all__ = ["UserSegmentExportSensor"]
 _INSTEAD = {ExportTimeoutError: AirflowSensorTimeout, ExportFailedError: AirflowFailException}
 # Seconds; each poke of a rescheduled sensor costs a task start.
 _RESCHEDULE_INTERVAL = 60.0
+# Of an exponential backoff; longer than any timeout.
+_MOST_DOUBLINGS = 64
 # Of Airflow's sensors; a trigger has none of them.
 _ON_A_WORKER_ONLY = ("exponential_backoff", "max_wait", "silent_fail")
 
@@ -90,6 +92,8 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
                 **kwargs,
             )
             in_seconds("timeout", self.timeout)
+            if self.max_wait is not None:
+                in_seconds("max_wait", self.max_wait)
         self.export_id = export_id
         self.deferrable = not self.reschedule if deferrable is None else deferrable
         self._check_end_from_trigger()
@@ -122,7 +126,10 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
         if self.poll_interval is None and not (self.reschedule or self.exponential_backoff):
             pause = self._adaptive_interval(run_duration())
         else:
-            pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+            # Airflow's power of two leaves the range of a float after a thousand pokes.
+            pause = super()._get_next_poke_interval(
+                started_at, run_duration, min(poke_count, _MOST_DOUBLINGS)
+            )
         if self.max_wait is not None:
             pause = min(pause, self.max_wait.total_seconds())
         if self._poll is not None and self._poll.error is not None:

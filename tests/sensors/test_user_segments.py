@@ -153,6 +153,7 @@ def test_exponential_backoff_is_airflows(mode: dict[str, Any]) -> None:
     assert 5 <= pauses[0] < 20
     assert pauses == sorted(pauses)
     assert pauses[-1] == 60
+    assert made._get_next_poke_interval(0.0, lambda: 10000.0, 2000) == 60
 
 
 def test_reschedules(slow: Emulator) -> None:
@@ -292,6 +293,9 @@ def test_reschedule_does_not_hammer(connected: Emulator) -> None:
         ({"end_from_trigger": True, "mode": "reschedule"}, "needs a deferrable task"),
         ({"exponential_backoff": True}, "exponential_backoff not supported in the triggerer"),
         ({"max_wait": 60}, "max_wait not supported"),
+        ({"max_wait": 0, "deferrable": False}, "wait: max_wait is"),
+        ({"max_wait": timedelta(-1), "deferrable": False}, "wait: max_wait is"),
+        ({"timeout": float("inf")}, "wait: cannot convert float infinity"),
         ({"silent_fail": True, "deferrable": True}, "silent_fail not supported"),
         ({"mode": "poked"}, "wait: The mode must be one of"),
     ],
