@@ -20,8 +20,8 @@ __all__ = ["UserSegmentsBaseOperator"]
 
 # Jinja's opening delimiters.
 _MARKS = ("{{", "{%", "{#")
-# With this prefix, native rendering never takes text for a Python literal.
-_NO_LITERAL = "text: "
+# With this prefix, native rendering never takes text for a Python literal. No blank: Jinja's `{{-` would take it off.
+_NO_LITERAL = "text:"
 
 
 class UserSegmentsBaseOperator(BaseOperator):
