@@ -37,16 +37,17 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     # The variables that requests and OpenSSL read, so that one setting serves all Python on a machine.
     variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
     set_here = {f"The environment's {name}": os.environ[name] for name in variables if os.environ.get(name)}
-    usual = next(iter(set_here.items()), ("Python's own", DEFAULT_CA_BUNDLE_PATH))
+    what, usual = next(iter(set_here.items()), ("Python's own", DEFAULT_CA_BUNDLE_PATH))
     context = create_urllib3_context()  # without any certificates yet
-    _trust(context, *usual)
+    for path in usual.split(os.pathsep) if what.endswith("SSL_CERT_DIR") else [usual]:  # OpenSSL's is a list
+        _trust(context, what, path)
     if settings.ca_bundle:
         _trust(context, "The Connection's CA bundle", settings.ca_bundle)
     return context
 
 
 def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))  # that of Path raises for an unknown user
     try:
         if path.is_dir():
             _check_hashed(path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -234,6 +235,8 @@ def test_ca_directory_is_trusted(
 ) -> None:
     """A directory of hashed certificates does as well as a file, in the environment and in the Connection."""
     directory = str(hashed_directory(tmp_path / "certs", tls[1]))
+    if variable == "SSL_CERT_DIR":  # of which OpenSSL takes several
+        directory += os.pathsep + directory
     connect(tls[0], extra={} if variable else {"ca_bundle": directory})
     if variable:
         monkeypatch.setenv(variable, directory)
@@ -280,6 +283,7 @@ def test_ca_bundle_of_the_environment_that_is_not_there_is_named(
     client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which variable it comes from is what the reader needs to know."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(ConfigurationError, match="environment's REQUESTS_CA_BUNDLE '/nowhere/ca.pem'"):
-        client.list_segments()
+    for path in ("/nowhere/ca.pem", "~nobody-here/ca.pem"):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", path)
+        with pytest.raises(ConfigurationError, match=f"environment's REQUESTS_CA_BUNDLE '{path}'"):
+            client.list_segments()
