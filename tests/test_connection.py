@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segments.api.errors import ConfigurationError
-from airflow_provider_segments.connection.settings import Settings, read_settings
+from airflow_provider_segments.connection.settings import API_PATH, Settings, read_settings
 
 
 def settings(**fields: Any) -> Settings:
@@ -113,6 +113,11 @@ def test_credentials_lose_what_copy_and_paste_brings(around: str) -> None:
     found = settings(login=around.format("key"), password=around.format("token"))
     assert b64decode(found.authorization.removeprefix("Basic ")) == b"key:token"
     assert "token" in found.secrets
+
+
+def test_host_loses_what_copy_and_paste_brings() -> None:
+    """As key and token do."""
+    assert settings(host="\ufeffh.example.com\u200b\n").base_url == f"https://h.example.com{API_PATH}"
 
 
 @pytest.mark.parametrize("inside", ["to ken", "to\nken", "to\u200bken", "to\x00ken", "to\u00a0ken"])

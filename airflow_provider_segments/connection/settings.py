@@ -98,7 +98,7 @@ def _credential(value: Any, label: str, where: str) -> str:
 
 
 def _base_url(connection: Connection, where: str) -> tuple[str, bool]:
-    given = (connection.host or "").strip() or DEFAULT_HOST
+    given = (connection.host or "").strip(_PASTED) or DEFAULT_HOST
     scheme = (connection.schema or "https").lower()
     if scheme not in ("http", "https"):
         raise ConfigurationError(f"{where} has the Schema {connection.schema!r}. Leave it empty.")
