@@ -87,4 +87,6 @@ def _keep_owner_and_mode(real: Path, found: os.stat_result, part: Path) -> None:
             os.chown(part, owner, group)
     with suppress(OSError):
         shutil.copystat(real, part)
+        # As the kernel does when a user writes to the file.
+        part.chmod(stat.S_IMODE(found.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
         os.utime(part)

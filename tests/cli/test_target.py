@@ -113,6 +113,15 @@ def test_overwritten_file_keeps_mode_and_owner(folder: Path) -> None:
     assert there.read_text() == "new"
 
 
+def test_overwritten_program_lends_its_owner_to_nobody(folder: Path) -> None:
+    """What came from elsewhere does not run as somebody else."""
+    there = folder / "there"
+    there.write_text("old")
+    there.chmod(0o6755)
+    write("there", force=True)
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755
+
+
 def test_new_file_has_the_mode_that_the_umask_leaves(folder: Path) -> None:
     """As any tool's."""
     before = os.umask(0o027)
