@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from airflow_provider_segments.api.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -29,5 +31,5 @@ def excerpt(body: bytes | str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, "***") if secret else text
     text = _CREDENTIAL.sub(r"\1 ***", _URL_QUERY.sub(r"\1?***", _URL_USER.sub(r"\1***@", text)))
     text = _SIGNATURE.sub(r"\1***", text)
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= _EXCERPT_LENGTH else text[:_EXCERPT_LENGTH] + "…"

@@ -151,7 +151,7 @@ def _body_of(response: requests.Response, offset: int) -> Body:
             raise errors.NoAnswerError(_shown(error)) from None
 
     headers = response.headers
-    announced = headers.get("Content-Length", "")
+    announced = headers.get("Content-Length", "").strip()  # http.client keeps blanks at the end
     length = int(announced) if announced.isdecimal() else None
     start, size = span_of(offset, response.status_code, headers.get("Content-Range"), length)
     validator, metadata = _validator_of(headers), _metadata_of(headers)

@@ -208,6 +208,7 @@ def test_excerpt_is_short_and_clean() -> None:
     url = "https://b.s3.amazonaws.com/k.csv?X-Amz-Credential=AK&X-Amz-Signature=abc"
     assert "abc" not in excerpt(url.replace("/", "\\/"))
     assert "abc" not in excerpt(url.replace("?", "\\u003f").replace("&", "\\u0026"))
+    assert excerpt("\x1b[31mred\u202e") == "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
     assert "abc" not in excerpt("cut off: k.csv&X-Amz-Signature=abc")
     assert excerpt("proxy http://user:secret@proxy:3128 said no") == "proxy http://***@proxy:3128 said no"
     assert excerpt(f'{{"filename": "{url}"}}') == '{"filename": "https://b.s3.amazonaws.com/k.csv?***"}'

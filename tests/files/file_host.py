@@ -21,6 +21,7 @@ class FileHost(ThreadingHTTPServer):
     :param cuts: after how many bytes each of the first answers is cut.
     :param ranges: whether to answer requests for a range, and to say so.
     :param etags: of the answers in turn; the last one stays.
+    :param total: the size of the file as an answer to a range has it; a star is allowed.
     :param together: requests for a range that have to be there before any of them is answered.
     """
 
@@ -32,10 +33,11 @@ class FileHost(ThreadingHTTPServer):
         *,
         ranges: bool = True,
         etags: tuple[str | None, ...] = ('"1"',),
+        total: str = str(len(DATA)),
         together: int = 1,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.cuts, self.ranges, self.etags = list(cuts), ranges, list(etags)
+        self.cuts, self.ranges, self.etags, self.total = list(cuts), ranges, list(etags), total
         self._together, self._arrived, self._met = together, 0, threading.Event()
         self._lock, self.all_met = threading.Lock(), True
         self.range_headers: list[str | None] = []
@@ -66,14 +68,14 @@ class _Handler(BaseHTTPRequestHandler):
         )
         start, end = int(first), int(last or len(DATA) - 1) + 1
         if start:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(DATA)}"
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{server.total}"
             server.meet()
         cut = server.cuts.pop(0) if server.cuts else None
         self._answer(206 if start else 200, headers, DATA[start:end], cut)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+        for name, value in ({"Content-Length": f"{len(body)} "} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[:cut])

@@ -66,6 +66,12 @@ def test_cut_download_is_resumed(opened: Any, file_clock: FakeClock) -> None:
     assert len(file_clock.sleeps) == 3
 
 
+def test_server_that_does_not_repeat_the_size(opened: Any) -> None:
+    """The length of the rest tells it."""
+    with file_host([THIRD], total="*") as server, opened(server) as source:
+        assert read(source) == DATA
+
+
 def test_cut_before_the_first_byte(opened: Any) -> None:
     """It is asked for from the beginning."""
     with file_host([0]) as server, opened(server) as source:
