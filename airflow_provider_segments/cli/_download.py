@@ -59,7 +59,12 @@ def _opened(
 
 
 def _name(file: ExportFile, export_id: str) -> str:
-    """Return the last part of the name that the service gave, if that can be a file's name."""
+    """Return the last part of the name that the service gave, or else its id, if that can be a file's name."""
     name = (file.s3_key or unquote(file.filename)).rpartition("/")[2]
-    is_name = name == printable(name) and name not in ("", ".", "..")
-    return name if is_name and len(os.fsencode(name)) <= _LONGEST_NAME else export_id
+    return next(filter(_is_name, (name, export_id)), "export")
+
+
+def _is_name(text: str) -> bool:
+    if text != printable(text) or "/" in text or text in ("", ".", ".."):
+        return False
+    return len(os.fsencode(text)) <= _LONGEST_NAME

@@ -77,9 +77,12 @@ def _print(
         case "yaml":
             stream.write(yaml.dump(data, sort_keys=False))
         case "csv":
-            writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(data if isinstance(data, list) else [data])
+            # Nothing may steer a terminal; a file or a pipe gets all to the letter.
+            written = printable if stream.isatty() else str
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(names := list(columns))
+            for row in data if isinstance(data, list) else [data]:
+                writer.writerow([written(row[name] or "") for name in names])
         case "plain":
             stream.write(tabulate(shown, titles, "plain", disable_numparse=True) + "\n")
         case _:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_segments.api.location import file_location
+from airflow_provider_segments.cli._download import _name
 from airflow_provider_segments.emulator import FaultKind
 from tests.cli.support import AIRFLOW, BOTH, OURS, check, key_of, requested, run, run_in_shell, start, stored
 
@@ -47,6 +49,22 @@ def test_download_of_presigned_url_hides_its_query(service: Emulator, s3: Any, f
     run("status", export_id)
     s3.delete_object(**key_of(export_id))
     assert "HTTP 404" in run("download", export_id, "--to", str(folder / "other"), code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("filename", "export_id", "name"),
+    [
+        ("s3://b/a/users.csv", "e-1", "users.csv"),
+        ("https://h/K%C3%A4ufer.csv", "e-1", "K\u00e4ufer.csv"),
+        ("https://h/%2e%2e", "e-1", "e-1"),
+        ("https://h/a%0Ab", "e-1", "e-1"),
+        ("s3://b/a/", "../e-1", "export"),
+        (f"s3://b/{256 * 'x'}", "..", "export"),
+    ],
+)
+def test_names_from_the_service_lead_nowhere_else(filename: str, export_id: str, name: str) -> None:
+    """The file's if it can be one, else the export's."""
+    assert _name(file_location(filename), export_id) == name
 
 
 @pytest.mark.parametrize(

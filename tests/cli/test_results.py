@@ -107,6 +107,15 @@ def test_csv_keeps_names_to_the_letter() -> None:
     assert [row["name"] for row in rows] == [*SHOWN, 'a,"b"']
 
 
+@pytest.mark.parametrize("output", ["json", "yaml", "csv"])
+def test_no_style_steers_a_terminal(output: str) -> None:
+    """Also those for scripts, where a person looks at them."""
+    unsafe = "".join(REPLACED[:-2])  # no answer of the service has half a character
+    screen = type("Screen", (io.StringIO,), {"isatty": lambda _: True})()
+    show_segments(Terminal(screen), [UserSegment(segment_id="s", name=unsafe)], output)
+    assert not {*screen.getvalue()} & {*unsafe} - {"\n"}
+
+
 @pytest.mark.parametrize("output", ["table", "plain"])
 def test_export_is_a_list_of_properties(output: str) -> None:
     """Without those it does not have."""

@@ -67,7 +67,7 @@ def test_cut_download_is_resumed(opened: Any, file_clock: FakeClock) -> None:
 
 
 def test_server_that_does_not_repeat_the_size(opened: Any) -> None:
-    """The length of the rest tells it."""
+    """Its ETag tells that it is the same file."""
     with file_host([THIRD], total="*") as server, opened(server) as source:
         assert read(source) == DATA
 
