@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.connection.form import DEFAULT_RETRIES
-from airflow_provider_segments.files.span import Span
+from airflow_provider_segments.files.span import NoRangesError, Span
 from airflow_provider_segments.utils.clock import Clock, utcnow
 
 if TYPE_CHECKING:
@@ -70,10 +70,22 @@ class Source(io.RawIOBase):
         if not self._ahead or self.bytes_read < _PART:
             return self._span.read(limit)
         if not self._part:
+            try:
+                self._part = self._ahead.next_part()
+            except NoRangesError:
+                if self.bytes_read > _PART:
+                    raise
+                return self._read_on(limit)
             self._span.close()
-            self._part = self._ahead.next_part()
         data, self._part = self._part[:limit], self._part[limit:]
         return data
+
+    def _read_on(self, limit: int) -> bytes:
+        """Read the rest over the first connection: something between the server and here ignores ranges."""
+        assert self._ahead
+        self._ahead.close()
+        self._ahead, self._span.end = None, None
+        return self._span.read(limit)
 
 
 class _ReadAhead:

@@ -25,6 +25,10 @@ CHANGED = "the file has changed during the download"
 _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
 
 
+class NoRangesError(FileTransferError):
+    """The server sends the file from its beginning, whatever range it is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """One answer's body."""
@@ -114,8 +118,10 @@ class Span:
         if same and body.start == self.position:
             return
         self.close()
-        what = "its server does not resume downloads" if same else CHANGED
-        raise FileTransferError(f"{self.filename} was cut after {self.position} bytes: {what}. Try again.")
+        what, kind = (
+            ("its server does not resume downloads", NoRangesError) if same else (CHANGED, FileTransferError)
+        )
+        raise kind(f"{self.filename} was cut after {self.position} bytes: {what}. Try again.")
 
     def _wait_to_retry(self, error: CallError) -> None:
         """Sleep as long as the retry rules say; progress resets their count."""

@@ -19,7 +19,8 @@ class FileHost(ThreadingHTTPServer):
     Serve a file, and cut some of the answers.
 
     :param cuts: after how many bytes each of the first answers is cut.
-    :param ranges: whether to answer requests for a range, and to say so.
+    :param ranges: whether to answer requests for a range.
+    :param says_ranges: whether to say so; None if it does.
     :param etags: of the answers in turn; the last one stays.
     :param total: the size of the file as an answer to a range has it; a star is allowed.
     :param together: requests for a range that have to be there before any of them is answered.
@@ -32,11 +33,13 @@ class FileHost(ThreadingHTTPServer):
         cuts: list[int],
         *,
         ranges: bool = True,
+        says_ranges: bool | None = None,
         etags: tuple[str | None, ...] = ('"1"',),
         total: str = str(len(DATA)),
         together: int = 1,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.says_ranges = ranges if says_ranges is None else says_ranges
         self.cuts, self.ranges, self.etags, self.total = list(cuts), ranges, list(etags), total
         self._together, self._arrived, self._met = together, 0, threading.Event()
         self._lock, self.all_met = threading.Lock(), True
@@ -62,7 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match") not in (None, etag):
             self._answer(412, {}, b"")
             return
-        headers = ({"ETag": etag} if etag else {}) | ({"Accept-Ranges": "bytes"} if server.ranges else {})
+        headers = ({"ETag": etag} if etag else {}) | (
+            {"Accept-Ranges": "bytes"} if server.says_ranges else {}
+        )
         first, _, last = (
             (asked if asked and server.ranges else "bytes=0-").removeprefix("bytes=").partition("-")
         )

@@ -162,6 +162,11 @@ class TestReadAhead:
             assert read(source) == DATA
         assert len(server.range_headers) > 20
 
+    def test_server_that_only_says_it_has_ranges(self, opened: Any) -> None:
+        """A proxy may take the Range header off; the first connection has it all."""
+        with file_host([], ranges=False, says_ranges=True) as server, opened(server) as source:
+            assert read(source) == DATA
+
     def test_changed_file_is_an_error(self, opened: Any) -> None:
         """Parts of different files are never joined."""
         with (
