@@ -13,7 +13,7 @@ from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
 from airflow_provider_segments.operators.reattach import ExportRecord
-from airflow_provider_segments.operators.waiting import WaitingOperator
+from airflow_provider_segments.operators.waiting import WaitingOperator, is_mapped
 from airflow_provider_segments.utils.assets import lineage
 from airflow_provider_segments.utils.deadline import checked_poll_interval, deadline_of, in_seconds
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
 
 __all__ = ["UserSegmentExportOperator", "UserSegmentsListOperator"]
+
+# Seconds; about what deferring and resuming costs.
+_BRIEF_WAIT = 4.0
 
 
 class UserSegmentsListOperator(UserSegmentsBaseOperator):
@@ -149,7 +152,8 @@ class UserSegmentExportOperator(WaitingOperator):
     :param wait_for_completion: False to succeed as soon as the export is requested; a sensor may wait for it.
     :param deferrable: wait in the triggerer, not on a worker.
     :param poll_interval: fixed seconds between two polls; None for the adaptive schedule.
-    :param defer_after: seconds to wait on the worker before deferring; the default is about what a deferral costs.
+    :param defer_after: seconds to wait on the worker before deferring. None is 4, about what a deferral costs, and 0
+        for a mapped task, whose instances would hold the slots that others need to resume.
     :param timeout: of the wait, across deferrals: a timedelta or seconds. The task's execution_timeout counts
         too; the earlier ends the wait.
     :param durable: on Airflow 3.3 and later, keep the export's id so that a later try of the same request reattaches
@@ -172,7 +176,7 @@ class UserSegmentExportOperator(WaitingOperator):
         wait_for_completion: bool = True,
         deferrable: bool = True,
         poll_interval: float | None = None,
-        defer_after: float = 4.0,
+        defer_after: float | None = None,
         timeout: timedelta | float = timedelta(days=1),
         durable: bool = True,
         end_from_trigger: bool = False,
@@ -190,7 +194,7 @@ class UserSegmentExportOperator(WaitingOperator):
                 **kwargs,
             )
             in_seconds("timeout", timeout)
-            if not isinstance(defer_after, int | float) or not defer_after >= 0:
+            if defer_after is not None and not (isinstance(defer_after, int | float) and defer_after >= 0):
                 raise InvalidArgumentError(
                     f"{self.task_id}: defer_after is {defer_after!r}, but it has to be 0 or more seconds."
                 )
@@ -268,10 +272,16 @@ class UserSegmentExportOperator(WaitingOperator):
         poll_until = partial(self.hook.poll_until, poll_interval=self.poll_interval, latest=export)
         if not self.deferrable:
             return poll_until(export.export_id, deadline.seconds_left).finished_export(deadline.name)
-        if not self.defer_after:  # poll_until refuses a timeout of 0
+        defer_after = self._seconds_before_deferral(context)
+        if not defer_after:  # poll_until refuses a timeout of 0
             self._raise_deferral(context, export.export_id, deadline)
-        poll = poll_until(export.export_id, min(self.defer_after, deadline.seconds_left), final_poll=False)
+        poll = poll_until(export.export_id, min(defer_after, deadline.seconds_left), final_poll=False)
         return self._return_or_defer(context, poll, export.export_id, deadline)
+
+    def _seconds_before_deferral(self, context: Context) -> float:
+        if self.defer_after is not None:
+            return self.defer_after
+        return 0.0 if is_mapped(context) else _BRIEF_WAIT
 
     def _awaited_export_id(self, context: Context) -> str | None:
         """Return the id from its XCom: `dag.test()` and a failed trigger drop the deferral's kwargs."""

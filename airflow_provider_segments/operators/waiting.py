@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.utils.deadline import Deadline
 
-__all__ = ["WaitingOperator"]
+__all__ = ["WaitingOperator", "is_mapped"]
 
 # The method with which Airflow resumes a task whose trigger failed or timed out.
 _TRIGGER_FAILED = "__fail__"
@@ -35,6 +35,12 @@ _LABEL = "user_segment_label"
 _TEMPLATE = "{{ " + _LABEL + " }}"
 # The length of the column in Airflow's database.
 _LONGEST_LABEL = 250
+
+
+def is_mapped(context: Context) -> bool:
+    """Return whether the task instance is one of a mapped task's."""
+    map_index = getattr(context["ti"], "map_index", None)
+    return isinstance(map_index, int) and map_index >= 0
 
 
 class WaitingOperator(UserSegmentsBaseOperator):
@@ -161,8 +167,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         """
         if not self.end_from_trigger:
             return False
-        is_mapped = context["ti"].map_index not in (None, -1)
-        if is_mapped or self.get_dag() is None or not any(self.iter_mapped_dependants()):
+        if is_mapped(context) or self.get_dag() is None or not any(self.iter_mapped_dependants()):
             return True
         self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
         return False
@@ -200,8 +205,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         Airflow renders `map_index_template` from the context when a worker has finished the task; a task without one
         gets ours.
         """
-        map_index = getattr(context["ti"], "map_index", None)
-        if not label or not isinstance(map_index, int) or map_index < 0:
+        if not label or not is_mapped(context):
             return
         label = str(label)[:_LONGEST_LABEL]
         # Native rendering would turn a name like "2026" into a number.

@@ -140,6 +140,16 @@ def test_defer_at_once(slow: Emulator, clock: FakeClock) -> None:
     assert [request.route for request in slow.requests] == ["list", "export"]
 
 
+def test_mapped_task_defers_at_once(slow: Emulator, clock: FakeClock) -> None:
+    """Its instances would hold all worker slots; but defer_after holds for it, too."""
+    where = context()
+    where["ti"].map_index = 3
+    deferred(operator(), where)
+    assert [request.route for request in slow.requests] == ["list", "export"]
+    deferred(operator(defer_after=4), where)
+    assert clock.sleeps != []
+
+
 def test_execution_timeout_counts(slow: Emulator) -> None:
     """The earlier end wins, and is named."""
     why = deferred(operator(timeout=timedelta(hours=2), execution_timeout=timedelta(minutes=30)))

@@ -54,7 +54,8 @@ def test_mapped_export_is_shown_under_its_segments_name(
     with Emulator(bucket=None, export_seconds=0, segments=[EmulatedSegment(name=name)]) as service:
         connect(service)
         with DAG("d", schedule=None, render_template_as_native_obj=native):
-            task = UserSegmentExportOperator(task_id="e", segment_id=service.segments[0].segment_id)
+            segment_id = service.segments[0].segment_id
+            task = UserSegmentExportOperator(task_id="e", segment_id=segment_id, deferrable=False)
         task.execute(where)
     assert shown(task, where) == name[:250]
 
@@ -62,7 +63,8 @@ def test_mapped_export_is_shown_under_its_segments_name(
 def test_authors_template_stays(connected: Emulator) -> None:
     """It may use the label; a task that is not mapped gets none."""
     with DAG("d", schedule=None):
-        task = UserSegmentExportOperator(task_id="e", segment_id=connected.segments[0].segment_id)
+        segment_id = connected.segments[0].segment_id
+        task = UserSegmentExportOperator(task_id="e", segment_id=segment_id, deferrable=False)
     where = mapped("{{ ds }}")
     task.execute(where)
     assert where["map_index_template"] == "{{ ds }}"
