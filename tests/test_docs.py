@@ -13,9 +13,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
+from airflow.configuration import conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
+from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from tests import dag_runs, forked, prose, retry_table
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +28,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 # Its blocks make one DAG, which tests/handoff runs.
 ONE_DAG = {"handoff.md"}
 # A block in another language would go untested; "text" is what programs print.
-CHECKED = {"python", "bash", "json", "text"}
+CHECKED = {"python", "bash", "json", "yaml", "dockerfile", "text"}
 # Blocks that Sphinx carries out when it builds the pages.
 DIRECTIVES = {
     *("{eval-rst}", "{image}", "{figure}", "{include}", "{literalinclude}", "{toctree}", "{raw}"),
@@ -66,6 +69,33 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
     done = LOADED.run(*program, env=os.environ | {"PYTHONPATH": EXAMPLES})
     assert done.returncode == 0, done.stdout + done.stderr
     assert not has_test or "1 passed" in done.stdout
+
+
+def test_image_is_of_the_tested_airflow() -> None:
+    """The Dockerfile has six instructions that Docker knows, and names the Airflow that the constraints pin."""
+    (_, dockerfile), *others = blocks(ROOT / "docs" / "deployment.md", "dockerfile")
+    assert not others
+    instructions = [line.split(maxsplit=1) for line in dockerfile.splitlines()]
+    assert [word for word, _ in instructions] == ["FROM", "ARG", "COPY", "RUN", "ENV", "COPY"]
+    pins = (ROOT / "tests" / "constraints" / "airflow-3.3.txt").read_text()
+    (airflow,) = re.findall(r"^apache-airflow==(\S+)", pins, re.MULTILINE)
+    assert instructions[0][1] == f"apache/airflow:{airflow}"
+    assert instructions[1][1] == f"AIRFLOW_VERSION={airflow}"
+
+
+def test_helm_values_are_of_the_image() -> None:
+    """They are YAML of the chart's keys, with that Airflow and the variable that the provider reads."""
+    ((_, text),) = blocks(ROOT / "docs" / "deployment.md", "yaml")
+    values = yaml.safe_load(text)
+    chart = {"defaultAirflowRepository", "defaultAirflowTag", "airflowVersion", "executor", "secret"}
+    assert set(values) == chart | {"workers", "triggerer", "config"}
+    (_, dockerfile) = blocks(ROOT / "docs" / "deployment.md", "dockerfile")[0]
+    assert f"apache/airflow:{values['airflowVersion']}\n" in dockerfile
+    (secret,) = values["secret"]
+    assert set(secret) == {"envName", "secretName", "secretKey"}
+    assert secret["envName"] == f"AIRFLOW_CONN_{DEFAULT_CONN_ID.upper()}"
+    for option in values["config"]["core"]:
+        assert conf.has_option("core", option)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, TaskDeferred
 
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from airflow_provider_segments.exceptions import UserSegmentsException
@@ -144,9 +144,13 @@ def test_mapped_task_defers_at_once(slow: Emulator, clock: FakeClock) -> None:
     """Its instances would hold all worker slots; but defer_after holds for it, too."""
     where = context()
     where["ti"].map_index = 3
-    deferred(operator(), where)
+    with DAG("d", schedule=None):
+        at_once = operator()
+    with DAG("d", schedule=None):
+        briefly = operator(defer_after=4)
+    deferred(at_once, where)
     assert [request.route for request in slow.requests] == ["list", "export"]
-    deferred(operator(defer_after=4), where)
+    deferred(briefly, where)
     assert clock.sleeps != []
 
 
