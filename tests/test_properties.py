@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
+from airflow_provider_segments.api.flow import Send
 from airflow_provider_segments.api.reattach import RETENTION
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.settings import read_settings
@@ -181,7 +182,7 @@ class World(Clock):
             max_retries=SETTINGS.max_retries,
             secrets=(),
             connect=lambda read_after, now: None,
-            send=self.send,
+            send=lambda step: self.send(step.call, step.timeout),
             close=lambda: None,
         )
 
@@ -191,8 +192,8 @@ class World(Clock):
 
         async def connect(read_after: float, now: float) -> None: ...
 
-        async def send(call: Call[Any], timeout: float) -> Reply:
-            return self.send(call, min(timeout, 30.0))
+        async def send(step: Send) -> Reply:
+            return self.send(step.call, min(step.timeout, 30.0))
 
         client.connect, client.send = connect, send
         yield client

@@ -25,20 +25,23 @@ CONN_ID = "mparticle_analytics_default"
 
 
 class OrderedClock(Clock):
-    """Sleeping takes no time, but those who sleep shorter wake earlier; writes down who was to sleep how long."""
+    """An hour takes a few seconds; writes down who was to sleep how long."""
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
+        self.now = 1000.0
 
     def jitter(self) -> float:
         return 0.0
 
     def monotonic(self) -> float:
-        return 1000.0
+        return self.now
 
     async def asleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
+        end = self.now + seconds
         await asyncio.sleep(seconds / 1000)
+        self.now = max(self.now, end)
 
 
 @pytest.fixture
