@@ -33,7 +33,7 @@ class Rule:
     min_delay: float = 0.0  # seconds before the next attempt, at least
     repeats_post: bool = False  # the POST that starts an export is retried too: the failed one had no effect
     reload: bool = False  # reload the Connection and retry at once
-    throttles: bool = False  # pause all callers of the client
+    throttles: bool = False  # the throttle decides when, for all callers of the client
 
 
 _UNAVAILABLE = Rule("502, 503, 504")

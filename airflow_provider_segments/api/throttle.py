@@ -79,7 +79,7 @@ class _LearnedRate:
         """Rise when a call that had to wait is sent; not while everything is refused."""
         if self.value is None or not self._accepted:
             return
-        self._returned += 1 / self.value
+        self._returned += min(1 / self.value, self._return / 10)
         self.value = self.refused - (self.refused - self._base) * (1 - self._returned / self._return) ** 3
 
     def _message(self, first: bool, settled: bool) -> str | None:

@@ -43,12 +43,25 @@ def refused_at(rate: int) -> Throttle:
     return throttle
 
 
+def in_use(throttle: Throttle, now: float, until: float) -> dict[int, float]:
+    """Return the learned limit by second while calls queue and none is refused."""
+    found: dict[int, float] = {}
+    waiting = throttle.place(now)
+    while now < until:
+        now += throttle.turn(waiting, now)
+        if throttle.turn(waiting, now) == 0.0:
+            throttle.accepted(now)
+            waiting = throttle.place(now)
+        found |= dict.fromkeys(range(max(found, default=int(now)), int(now) + 1), learned(throttle))
+    return found
+
+
 class TestLimit:
     """The Connection's rate limit."""
 
     def test_without_one_nothing_waits(self) -> None:
         """However many come at once."""
-        assert sent_by(Throttle(), 20_000, 10.0) == [10.0] * 20_000
+        assert sent_by(Throttle(), 1000, 10.0) == [10.0] * 1000
 
     def test_it_hands_out_turns_in_order(self) -> None:
         """Two a second from the first call on; nobody saves turns up."""
@@ -148,21 +161,15 @@ class TestLearning:
             rates.append(learned(throttle))
         assert rates[:2] == pytest.approx([0.5 * 0.85 * 40, 0.25 * 0.85 * 40], rel=0.1)
         assert rates[-1] == pytest.approx(1 / 60)
-        for now in sent_by(throttle, 5, now + 60):
-            throttle.accepted(now)
-        assert learned(throttle) > 1 / 60
+        used = in_use(throttle, now, now + 240)
+        assert used[int(now) + 239] > 0.9 * 0.85 * 40
 
     def test_it_returns_to_the_rate_that_was_refused_and_rises(self) -> None:
         """There within half a minute of full use, at four times that after two minutes."""
-        throttle, now = refused_at(40), 1.0
-        at: dict[int, float] = {}
-        while now < 130:
-            now = max(sent_by(throttle, 2, now))
-            throttle.accepted(now)
-            at.setdefault(int(now), learned(throttle))
-        assert at[10] > 0.93 * 40
-        assert at[31] == pytest.approx(40, rel=0.05)
-        assert at[122] > 4 * 40
+        used = in_use(refused_at(40), 1.0, 140.0)
+        assert used[6] < 0.95 * 40 < used[21]
+        assert used[31] == pytest.approx(40, rel=0.05)
+        assert used[139] > 3 * 40
 
     def test_unused_rate_does_not_rise(self) -> None:
         """What nobody asked for was not allowed by anybody."""
@@ -227,8 +234,8 @@ class TestPause:
 @pytest.mark.parametrize("windows", [False, True])
 def test_simulation(processes: int, windows: bool) -> None:
     """300 waits against a hidden limit of 20 a second: few refusals, nearly all of it used, about even shares."""
-    found = Simulation(Service(lambda now: 20.0, windows, retry_after=False), processes, 300).run(240)
-    late = range(60, 240)
+    found = Simulation(Service(lambda now: 20.0, windows, retry_after=False), processes, 300).run(600)
+    late = range(60, 600)
     accepted = [sum(found.accepted[number, second] for second in late) for number in range(processes)]
     refused = sum(found.refused[second] for second in late)
     assert refused <= 0.05 * (refused + sum(accepted))
@@ -236,6 +243,16 @@ def test_simulation(processes: int, windows: bool) -> None:
     assert sum(accepted) ** 2 / (processes * sum(share**2 for share in accepted)) >= 0.85
 
 
-def test_without_429_nothing_is_a_moment_later() -> None:
-    """The same requests at the same time as a throttle that never learns."""
-    assert Simulation(Service(lambda now: 1e6, False, retry_after=False), 1, 300).run(60).waited == 0
+def test_without_429_nothing_is_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call gets its turn at once."""
+    turns: list[float] = []
+    real = Throttle.turn
+
+    def noted(throttle: Throttle, place: tuple[float, int], now: float) -> float:
+        turns.append(real(throttle, place, now))
+        return turns[-1]
+
+    monkeypatch.setattr(Throttle, "turn", noted)
+    found = Simulation(Service(lambda now: 1e6, False, retry_after=False), 2, 300).run(60)
+    assert len(turns) == sum(found.accepted.values()) > 3000
+    assert set(turns) == {0.0}

@@ -84,7 +84,6 @@ class Found:
     lateness: list[float] = field(default_factory=list)
     rate: dict[int, float] = field(default_factory=dict)  # learned, of all processes together
     wakes: int = 0
-    waited: int = 0  # seconds in which a call was in a queue
     messages: list[tuple[float, str]] = field(default_factory=list)
 
 
