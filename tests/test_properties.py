@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.calls import Call, Reply
 from airflow_provider_segments.api.errors import NoAnswerError, NotSentError
-from airflow_provider_segments.api.flow import Send
 from airflow_provider_segments.api.reattach import RETENTION
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.settings import read_settings
@@ -36,6 +35,8 @@ from tests.support import FakeStore, FakeTaskInstance
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from random import Random
+
+    from airflow_provider_segments.api.flow import Send
 
 SETTINGS = read_settings(
     SimpleNamespace(conn_id="c", host=None, port=None, schema=None, login="k", password="t", extra=None)  # type: ignore[arg-type]

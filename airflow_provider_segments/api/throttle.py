@@ -41,12 +41,12 @@ class _LearnedRate:
     _FIRST = 1.0  # one call alone says little about the limit
     _FALL, _STEEP_FALL = 0.85, 0.5
     _SETTLED = 3  # accepted requests that make a rate a possible one; after fewer, the fall is steep
-    _APART = 0.5  # seconds between two falls: a service that counts by the second refuses until the second ends
+    _APART = 0.5  # seconds between two falls: a service that counts by the second refuses until its end
 
     def __init__(self) -> None:
         self.value: float | None = None
         self.refused = self._base = 0.0  # the rates at which the last fall began and ended
-        self._return, self._returned = 0.0, 0.0  # seconds until it is there again, seconds of them that have passed
+        self._return, self._returned = 0.0, 0.0  # seconds until it is back, and how many have passed
         self._accepted = 0
         self._fell_at = -math.inf
         self._logged: float | None = None
@@ -67,7 +67,8 @@ class _LearnedRate:
         first, settled = self.value is None, self.value is None or self._accepted >= self._SETTLED
         measured = max(self._FIRST, self._measured, self._answers / 0.5)
         rate = min(ceiling, measured if self.value is None else self.value)
-        if first or self._accepted:  # else it may refuse everything, and this rate is no worse than the last one
+        # Where everything is refused, this rate is no worse than the last one.
+        if first or self._accepted:
             self.refused = rate
         self._base = self.value = max(self._LOWEST, rate * (self._FALL if settled else self._STEEP_FALL))
         # A minimum of requests, and a part of its time that is not spent in the pause.
@@ -95,11 +96,11 @@ class _LearnedRate:
             return None
         self._logged = found
         if not settled:
-            return "The service refuses everything as too many requests (HTTP 429). It is tried once a minute."
+            return "The service refuses nearly everything (HTTP 429). This process tries once a minute."
         said = f"{found:.0f}" if found >= 10 else f"{found:.2g}"
         return (
-            f"The service allows this process about {said} requests a second (HTTP 429). Calls on this Connection queue "
-            "for that; if they are more, the end of an export is noticed later."
+            f"The service allows this process about {said} requests a second (HTTP 429). Calls on this Connection "
+            "queue for that; if they are more, the end of an export is noticed later."
         )
 
 

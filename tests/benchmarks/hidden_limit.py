@@ -38,7 +38,10 @@ class Service:
     async def answer(self, request: web.Request) -> web.Response:
         now, export_id = time.monotonic(), request.path.rpartition("/")[2]
         if export_id not in self._ends:
-            self._started[export_id], self._ends[export_id] = time.time(), now + self._chance.uniform(*SECONDS)
+            self._started[export_id], self._ends[export_id] = (
+                time.time(),
+                now + self._chance.uniform(*SECONDS),
+            )
         self._left, self._at = min(LIMIT, self._left + (now - self._at) * LIMIT), now
         if self._left < 1:
             self.refused += 1
@@ -78,7 +81,13 @@ async def measure(processes: int, told: float | None, home: str) -> dict[str, fl
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host = f"http://127.0.0.1:{runner.addresses[0][1]}"
     extra = {"max_requests_per_second": told / processes} if told else {}
-    connection = {"conn_type": "mparticle_analytics", "host": host, "login": "k", "password": "t", "extra": extra}
+    connection = {
+        "conn_type": "mparticle_analytics",
+        "host": host,
+        "login": "k",
+        "password": "t",
+        "extra": extra,
+    }
     environment = os.environ | {
         "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT": json.dumps(connection),
         "AIRFLOW_HOME": home,
@@ -86,7 +95,15 @@ async def measure(processes: int, told: float | None, home: str) -> dict[str, fl
     share = WAITS // processes
     started = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "ignore", "-m", "tests.benchmarks.hidden_limit", str(n * share), str(share)),
+            *(
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "tests.benchmarks.hidden_limit",
+                str(n * share),
+                str(share),
+            ),
             env=environment,
             stdout=subprocess.PIPE,
         )
@@ -111,7 +128,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         for processes in (1, 2):
             for told in (LIMIT, None):
-                print(processes, "told" if told else "learned", await measure(processes, told, home), flush=True)
+                print(
+                    processes, "told" if told else "learned", await measure(processes, told, home), flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from tests.benchmarks.simulated_service import Found, Service, Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Seconds that are simulated, and the limit after half of them where it changes.
@@ -53,7 +56,9 @@ class Result:
 def measure(scenario: Scenario) -> Result:
     """Simulate a scenario and sum it up."""
     found, seconds = scenario.run(), range(60, SECONDS[scenario.limit])
-    shares = [sum(found.accepted[number, second] for second in seconds) for number in range(scenario.processes)]
+    shares = [
+        sum(found.accepted[number, second] for second in seconds) for number in range(scenario.processes)
+    ]
     refused = sum(found.refused[second] for second in seconds)
     busy = [second for second in seconds if second in found.busy]
     sent = sum(found.accepted[number, second] for number in range(scenario.processes) for second in busy)
@@ -100,7 +105,9 @@ def table(pool: ProcessPoolExecutor) -> Iterator[str]:
         yield f"| {first.limit} | {first.processes} | {first.waits:,} | {worst(found)} |"
 
 
-def end_of(told: float | None, processes: int, windows: bool, retry_after: bool, seed: int) -> tuple[float, float]:
+def end_of(
+    told: float | None, processes: int, windows: bool, retry_after: bool, seed: int
+) -> tuple[float, float]:
     """Return the share of refused requests and the p99 lateness of a thousand waits that begin at once."""
     service = Service(lambda now: 50.0, windows, retry_after)
     per_second = told / processes if told else None
@@ -141,7 +148,8 @@ def plot() -> str:
         for rate in range(0, 61, 20)
     )
     ticks = "\n".join(
-        f'  <text class="x" x="{60 + 66 * minute}" y="290">{minute}</text>' for minute in range(length // 60 + 1)
+        f'  <text class="x" x="{60 + 66 * minute}" y="290">{minute}</text>'
+        for minute in range(length // 60 + 1)
     )
     return _SVG.format(grid=grid, ticks=ticks, paths=paths)
 
