@@ -34,12 +34,14 @@ class _LearnedRate:
     The requests a second that the service seems to allow this process; None before the first 429.
 
     It falls at a 429, returns quickly to near the rate that was refused, stays there for a while, and then rises faster
-    and faster: CUBIC (RFC 9438), with the time in which it returns as a constant.
+    and faster: CUBIC (RFC 9438), but the time in which it returns is given.
     """
 
     _LOWEST = 1 / 60
-    _FIRST = 1.0  # one call alone says little about the limit
+    # The least to begin with, for one call says little; and the most if many were sent and few answered.
+    _FIRST, _BURST = 1.0, 64.0
     _FALL, _STEEP_FALL = 0.85, 0.5
+    _RETURN, _QUICK_RETURN = 30.0, 3.0  # seconds until it is back; a steep fall is a guess
     _SETTLED = 3  # accepted requests that make a rate a possible one; after fewer, the fall is steep
     _APART = 0.5  # seconds between two falls: a service that counts by the second refuses until its end
 
@@ -51,6 +53,7 @@ class _LearnedRate:
         self._fell_at = -math.inf
         self._logged: float | None = None
         self._answers, self._since, self._measured = 0, -math.inf, 0.0
+        self.turns = 0  # in the present half second
 
     def answered(self, now: float, *, accepted: bool) -> None:
         """Measure the rate as botocore's adaptive mode does: by half seconds, the last one counts most."""
@@ -58,21 +61,24 @@ class _LearnedRate:
         self._accepted += accepted
         if now - self._since >= 0.5:
             self._measured = 0.8 * self._answers / (now - self._since) + 0.2 * self._measured
+            self.turns = self.turns if math.isinf(self._since) else 0
             self._answers, self._since = 0, now
 
     def fall(self, ceiling: float, pause: float, now: float) -> str | None:
         """Fall at a 429, unless it has fallen just now; return what to log."""
         if now < self._fell_at + self._APART:
             return None
-        first, settled = self.value is None, self.value is None or self._accepted >= self._SETTLED
-        measured = max(self._FIRST, self._measured, self._answers / 0.5)
+        first, settled = self.value is None, self.value is not None and self._accepted >= self._SETTLED
+        # The first answers to a burst may be few, and all 429s.
+        measured = max(self._FIRST, self._measured, self._answers / 0.5, min(self.turns / 0.5, self._BURST))
         rate = min(ceiling, measured if self.value is None else self.value)
         # Where everything is refused, this rate is no worse than the last one.
         if first or self._accepted:
             self.refused = rate
         self._base = self.value = max(self._LOWEST, rate * (self._FALL if settled else self._STEEP_FALL))
         # A minimum of requests, and a part of its time that is not spent in the pause.
-        self._return, self._returned = max(30.0, 10 / self.refused, 40 * pause), 0.0
+        self._return = max(self._RETURN if settled else self._QUICK_RETURN, 10 / self.refused, 40 * pause)
+        self._returned = 0.0
         self._accepted, self._fell_at = 0, now
         return self._message(first, settled)
 
@@ -153,6 +159,7 @@ class Throttle:
         if waited:
             del self._queue[index]
             self._learned.rise()
+        self._learned.turns += 1
         self._next_turn = first + 1 / self._rate
         return 0.0
 

@@ -103,7 +103,7 @@ class TestPoll:
 
     @pytest.mark.parametrize(
         ("failure", "delay"),
-        [(NotSentError("x"), 1.125), (refused(503), 1.125), (refused(500), 67.5), (refused(429, "7"), 7.588)],
+        [(NotSentError("x"), 1.125), (refused(503), 1.125), (refused(500), 67.5), (refused(429, "7"), 7.5)],
     )
     def test_failure_that_a_wait_outlasts_is_pending(self, failure: object, delay: float) -> None:
         """With the delay that is due after it, and without sleeping when there is no budget."""
