@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections import Counter
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_segments.api.throttle import Throttle
