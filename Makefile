@@ -15,7 +15,7 @@ PYTEST := python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-append --cov
 PYTEST_ARGS ?=
 ROW ?=
 
-.PHONY: help demo test test-airflow2 test-faults test-matrix test-lowest test-browser coverage screenshots check docs bench constraints clean python
+.PHONY: help demo test test-airflow2 test-faults test-matrix test-lowest test-browser coverage screenshots check docs bench simulate constraints clean python
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -64,6 +64,9 @@ docs: $(TOOLS)/ready ## Check the words of the documentation and build it into b
 
 bench: $(TOOLS)/ready ## Measure against a peer and write docs/benchmarks.md
 	@$(NOX) --session bench
+
+simulate: $(TOOLS)/ready ## Simulate services with hidden limits and write docs/rate-limit.md
+	$(AIRFLOW3) python -m tests.benchmarks.rate_limit
 
 constraints: $(TOOLS)/ready ## Refresh the pinned versions
 	@$(NOX) --session constraints

@@ -33,7 +33,7 @@ def _get(rule: Rule) -> str:
     if rule.attempts == 1:
         return "ends"
     delays = "a minute" if rule.min_delay else "1, 2, 4, … 60 s"
-    delays = f"`Retry-After`, else after {delays}" if rule.throttles else delays
+    delays = "`Retry-After`, else as the learned limit allows" if rule.throttles else delays
     last = f"; the {_IN_A_ROW[rule.attempts]} in a row is the last" if rule.attempts else ""
     return f"repeated after {delays}{last}"
 

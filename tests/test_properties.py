@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from random import Random
 
+    from airflow_provider_segments.api.flow import Send
+
 SETTINGS = read_settings(
     SimpleNamespace(conn_id="c", host=None, port=None, schema=None, login="k", password="t", extra=None)  # type: ignore[arg-type]
 )
@@ -181,7 +183,7 @@ class World(Clock):
             max_retries=SETTINGS.max_retries,
             secrets=(),
             connect=lambda read_after, now: None,
-            send=self.send,
+            send=lambda step: self.send(step.call, step.timeout),
             close=lambda: None,
         )
 
@@ -191,8 +193,8 @@ class World(Clock):
 
         async def connect(read_after: float, now: float) -> None: ...
 
-        async def send(call: Call[Any], timeout: float) -> Reply:
-            return self.send(call, min(timeout, 30.0))
+        async def send(step: Send) -> Reply:
+            return self.send(step.call, min(step.timeout, 30.0))
 
         client.connect, client.send = connect, send
         yield client

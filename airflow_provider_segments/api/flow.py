@@ -23,7 +23,7 @@ from airflow_provider_segments.api.retries import Failures, RetryBudget, poll_de
 if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.api.models import SegmentExport
-    from airflow_provider_segments.api.throttle import Throttle
+    from airflow_provider_segments.api.throttle import Place, Throttle
 
 __all__ = [
     "MIN_SEND_TIMEOUT",
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 #: Seconds that a call may take at least, even right at the deadline.
 MIN_SEND_TIMEOUT = 5.0
+_LATEST_TURN = 1.0  # seconds that a call may wait for its turn after its deadline
+_PATIENCE = 3.0  # a poll may be late by so many poll delays, which grow with the export's age
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Send:
 
     call: Call[Any]
     timeout: float  # seconds; the Connection's request timeout may be shorter
+    cuts: int  # of the throttle; if there are more by now, the call is not sent and needs another turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Outcome:
     monotonic: float  # seconds of a clock that never goes back
     time: float  # seconds since the epoch
     jitter: float  # a random number from 0 to 1
-    value: Any = None  # of a Send: the raw reply, which `_parse` replaces with the model
+    value: Any = None  # of a Send: the raw reply, which `_parse` replaces with the model; None if it needs another turn
     error: CallError | None = None
 
 
@@ -187,10 +190,10 @@ def poll_until(
     if initial_delay > 0:
         outcome = yield Sleep(min(initial_delay, max(0.0, deadline - outcome.monotonic)))
     budget, wait_started, status = RetryBudget(deadline=deadline), outcome.time, None
-    outcome, delay = replace(outcome, value=latest), 0.0
+    outcome, delay, patience = replace(outcome, value=latest), 0.0, 0.0
     while True:
         if outcome.value is None:  # always, except when `latest` replaces the first poll
-            outcome, delay = yield from _send_with_retries(call, client, budget)
+            outcome, delay = yield from _send_with_retries(call, client, budget, patience)
         found = _poll_of(outcome, delay, poll_interval, wait_started)
         if found.export is None or found.is_finished:
             return found
@@ -198,7 +201,7 @@ def poll_until(
         if remaining <= 0 or (found.delay > remaining and not final_poll):
             return found
         sleep = Sleep(min(found.delay, remaining), *_log_of(found.export, status))
-        status = found.export.status
+        status, patience = found.export.status, _PATIENCE * found.delay
         del found, outcome  # thousands of waits may sleep at a time
         outcome = yield sleep
 
@@ -232,60 +235,58 @@ def _log_of(export: SegmentExport, last_status: Any) -> tuple[str | None, int]:
 
 
 def _send_with_retries(
-    call: Call[Any], client: Client, budget: RetryBudget | None
+    call: Call[Any], client: Client, budget: RetryBudget | None, patience: float = 0.0
 ) -> Flow[tuple[Outcome, float]]:
     """Return the outcome of the last attempt and, if it failed, the delay after which another may be made."""
-    failures, connect = Failures(), Connect()
+    failures, connect, place = Failures(), Connect(), None
     while True:
-        outcome, sent_at = yield from _send_once(call, client, budget, connect)
+        outcome = yield connect  # first: the rate limit and the retry limit are read from the Connection
+        allowed = budget or RetryBudget.default(client.max_retries)
+        place = place or client.throttle.place(outcome.monotonic, patience)
+        outcome, sent_at = yield from _send_once(call, client, allowed, outcome, place)
+        if news := client.throttle.news():
+            yield Sleep(0.0, news, logging.WARNING)
         if outcome.error is None:
             return outcome, 0.0
-        failures = failures.after(outcome.error)
-        delay = retry_delay(call, outcome.error, failures, outcome.jitter)
-        if delay is None:
+        rule, failures = rule_for(outcome.error), failures.after(outcome.error)
+        pause = retry_delay(call, outcome.error, failures, outcome.jitter)
+        if pause is None:
             raise outcome.error
-        allowed = budget or RetryBudget.default(client.max_retries)
+        delay = max(pause, client.throttle.delay(outcome.monotonic)) if rule.throttles else pause
         if not allowed.permits(outcome.error, failures, delay, outcome.monotonic):
             return outcome, delay
-        if rule_for(outcome.error).reload:
+        message = f"{outcome.error} Retrying in {pause:.1f} s ({failures.total} failed so far)."
+        if rule.reload:
             connect = Connect(read_after=sent_at)
             yield Sleep(0.0, f"{outcome.error} Reloading the Connection and retrying.")
         else:
-            message = f"{outcome.error} Retrying in {delay:.1f} s ({failures.total} failed so far)."
-            yield Sleep(delay, message, logging.WARNING)
+            yield Sleep(pause, None if rule.throttles else message, logging.WARNING)
 
 
 def _send_once(
-    call: Call[Any], client: Client, budget: RetryBudget | None, connect: Connect
+    call: Call[Any], client: Client, budget: RetryBudget, outcome: Outcome, place: Place
 ) -> Flow[tuple[Outcome, float]]:
-    """Send a call once, when the rate limit allows; return the outcome and when it was sent."""
-    outcome = yield connect  # first: the rate limit is read from the Connection
-    if outcome.error is not None:
-        return outcome, outcome.monotonic
-    reserved = False
-    while True:
-        now = outcome.monotonic
-        if (pause := client.throttle.pause(now, outcome.jitter)) > 0:
-            allowed = budget or RetryBudget.default(client.max_retries)
-            if pause > allowed.longest_delay:
-                return replace(outcome, error=_rate_limited(call, pause)), now
-            reserved, wait = False, pause
-        else:
-            wait = 0.0 if reserved else client.throttle.reserve(now)
-            reserved = True
-        if wait <= 0:
-            deadline = math.inf if budget is None else budget.deadline
-            outcome = yield Send(call, max(deadline - now, MIN_SEND_TIMEOUT))
-            return _parse(call, client, outcome), now
-        outcome = yield Sleep(wait)
+    """Send a call once, when it is its turn; return the outcome and when it was sent."""
+    throttle = client.throttle
+    try:
+        while outcome.error is None:
+            now = outcome.monotonic
+            if wait := throttle.turn(place, now):
+                if throttle.pause(now) > budget.longest_delay or now >= budget.deadline + _LATEST_TURN:
+                    said = f"{call.what}: not sent: too many requests (HTTP 429), for another {wait:.0f} s at least."
+                    return replace(outcome, error=RefusedError(said, status=429, retry_after=wait)), now
+                outcome = yield Sleep(min(wait, budget.deadline + _LATEST_TURN - now))
+                continue
+            cuts = throttle.cuts
+            outcome = yield Send(call, max(budget.deadline - now, MIN_SEND_TIMEOUT), cuts)
+            if outcome.value is not None or outcome.error is not None:
+                return _parse(call, client, outcome, cuts), now
+    finally:
+        throttle.leave(place)
+    return outcome, outcome.monotonic
 
 
-def _rate_limited(call: Call[Any], pause: float) -> RefusedError:
-    said = f"{call.what}: not sent: the service asked for a pause of {pause:.0f} s (HTTP 429)."
-    return RefusedError(said, status=429, retry_after=pause)
-
-
-def _parse(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:
+def _parse(call: Call[Any], client: Client, outcome: Outcome, cuts: int) -> Outcome:
     """Replace the raw reply with the model, or with an error."""
     if outcome.error is not None:
         return outcome
@@ -293,7 +294,7 @@ def _parse(call: Call[Any], client: Client, outcome: Outcome) -> Outcome:
         value = read_reply(call, outcome.value, now=outcome.time, secrets=client.secrets)
     except CallError as error:
         if rule_for(error).throttles:
-            client.throttle.too_many_requests(error.retry_after, outcome.monotonic)
+            client.throttle.too_many_requests(error.retry_after, cuts, outcome.monotonic, outcome.jitter)
         return replace(outcome, value=None, error=error)
-    client.throttle.accepted()
+    client.throttle.accepted(outcome.monotonic)
     return replace(outcome, value=value)

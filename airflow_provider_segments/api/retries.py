@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.errors import CallError, RefusedError
-from airflow_provider_segments.api.throttle import backoff
 
 if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
@@ -18,6 +17,11 @@ __all__ = ["RULES", "Failures", "RetryBudget", "Rule", "poll_delay", "retry_dela
 
 # Seconds; the longest pause the service can impose on a worker.
 _LONGEST_ON_A_WORKER = 300.0
+
+
+def backoff(failures: int) -> float:
+    """Return 1, 2, 4, … and at most 60 seconds."""
+    return float(min(60, 2 ** min(failures - 1, 6)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Rule:
     min_delay: float = 0.0  # seconds before the next attempt, at least
     repeats_post: bool = False  # the POST that starts an export is retried too: the failed one had no effect
     reload: bool = False  # reload the Connection and retry at once
-    throttles: bool = False  # pause all callers of the client
+    throttles: bool = False  # the throttle decides when, for all callers of the client
 
 
 _UNAVAILABLE = Rule("502, 503, 504")
@@ -111,6 +115,8 @@ def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter
         return 0.0
     if error.retry_after is not None:
         return max(rule.min_delay, error.retry_after) + jitter * max(1.0, error.retry_after / 10)
+    if rule.throttles:
+        return 0.0  # the throttle decides
     return max(rule.min_delay, backoff(failures.total)) * (1 + jitter / 4)
 
 

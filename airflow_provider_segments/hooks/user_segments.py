@@ -193,7 +193,7 @@ class UserSegmentsHook(BaseHook):
             reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):
-                    reply = self._client.send(step.call, step.timeout)
+                    reply = self._client.send(step)
                 elif isinstance(step, Connect):
                     self._client.connect(step.read_after, self.clock.monotonic())
                 else:  # Sleep

@@ -131,7 +131,7 @@ class UserSegmentsAsyncHook:
             reply, failure, outcome = None, None, None  # drop references before sleeping
             try:
                 if isinstance(step, Send):
-                    reply = await client.send(step.call, step.timeout)
+                    reply = await client.send(step)
                 elif isinstance(step, Connect):
                     await client.connect(step.read_after, self.clock.monotonic())
                 else:  # Sleep

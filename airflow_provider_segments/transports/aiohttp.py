@@ -20,21 +20,19 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.connection.settings import Settings
 
-#: HTTP connections that all waits on one Airflow Connection share.
-POOL_SIZE = 32
 # Longer than the longest pause between two polls, so that the connection is still there for the next.
 _KEEPALIVE = 75.0
 
 
 class AiohttpTransport:
-    """Calls on aiohttp, over at most `POOL_SIZE` kept-alive connections."""
+    """Calls on aiohttp, over at most `common.POOL_SIZE` kept-alive connections."""
 
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
         self.settings = settings
         self._proxy = common.proxy_of(settings)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=POOL_SIZE, ssl=context, keepalive_timeout=_KEEPALIVE, ttl_dns_cache=60
+                limit=common.POOL_SIZE, ssl=context, keepalive_timeout=_KEEPALIVE, ttl_dns_cache=60
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.connection.settings import Settings
 
+#: HTTP connections that all waits on one Airflow Connection share.
+POOL_SIZE = 32
 #: Bytes read at a time.
 CHUNK = 64 * 1024
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")

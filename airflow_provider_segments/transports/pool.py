@@ -7,18 +7,20 @@ import asyncio
 import math
 from collections import Counter
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.form import DEFAULT_RETRIES
 from airflow_provider_segments.connection.lookup import get_settings, get_settings_async
+from airflow_provider_segments.transports.common import POOL_SIZE
 from airflow_provider_segments.transports.requests import RequestsTransport
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from airflow_provider_segments.api.calls import Call, Reply
+    from airflow_provider_segments.api.calls import Reply
+    from airflow_provider_segments.api.flow import Send
     from airflow_provider_segments.connection.settings import Settings
     from airflow_provider_segments.transports.aiohttp import AiohttpTransport
 
@@ -70,10 +72,10 @@ class WorkerClient(_Client):
         if self._transport is None:
             self._transport = RequestsTransport(self.settings)
 
-    def send(self, call: Call[Any], timeout: float) -> Reply:
+    def send(self, step: Send) -> Reply:
         """Send a call once; `connect` comes first."""
         assert self._transport
-        return self._transport.send(call, min(timeout, self.settings.request_timeout))
+        return self._transport.send(step.call, min(step.timeout, self.settings.request_timeout))
 
     def close(self) -> None:
         """Close the connections; `connect` opens new ones."""
@@ -90,6 +92,7 @@ class SharedClient(_Client):
         self._opening = asyncio.Lock()
         self._transport: AiohttpTransport | None = None
         self._in_flight: Counter[AiohttpTransport] = Counter()
+        self._connections = asyncio.Semaphore(POOL_SIZE)
         self._reread_at = -math.inf
         self._users = 0
 
@@ -129,19 +132,22 @@ class SharedClient(_Client):
         if replaced and not self._in_flight[replaced]:
             await replaced.close()
 
-    async def send(self, call: Call[Any], timeout: float) -> Reply:
-        """Send a call once; `connect` comes first."""
-        transport = self._transport
-        assert transport
-        self._in_flight[transport] += 1
-        try:
-            return await transport.send(call, min(timeout, transport.settings.request_timeout))
-        finally:
-            self._in_flight[transport] -= 1
-            if not self._in_flight[transport]:
-                del self._in_flight[transport]
-                if transport is not self._transport:
-                    await transport.close()
+    async def send(self, step: Send) -> Reply | None:
+        """Send a call once; None if a 429 to another came while it waited for a connection. `connect` comes first."""
+        async with self._connections:
+            if step.cuts != self.throttle.cuts:
+                return None
+            transport = self._transport
+            assert transport
+            self._in_flight[transport] += 1
+            try:
+                return await transport.send(step.call, min(step.timeout, transport.settings.request_timeout))
+            finally:
+                self._in_flight[transport] -= 1
+                if not self._in_flight[transport]:
+                    del self._in_flight[transport]
+                    if transport is not self._transport:
+                        await transport.close()
 
 
 # A session belongs to the event loop it was made on, and ends with it.
