@@ -121,10 +121,8 @@ class Poll:
     @property
     def reason(self) -> str:
         """Why the wait timed out."""
-        if self.error is not None:
-            return f"The next retry (in {self.delay:.0f} s) would be after the deadline. Last error: {self.error}"
         if self.export is None:
-            return "No answer came before the deadline."
+            return f"The next retry (in {self.delay:.0f} s) would be after the deadline. Last error: {self.error}"
         return (
             f"{self.export.label} was still {self.export.status.value} at the deadline. It goes on at the service, "
             "which can't cancel it; allow a longer timeout if such exports take that long."

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError
-from airflow_provider_segments.api.flow import MIN_SEND_TIMEOUT, Connect, Outcome, Poll, Send
+from airflow_provider_segments.api.flow import Connect, Outcome, Send
 from airflow_provider_segments.api.retries import RetryBudget
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.transports.pool import shared_client
@@ -18,9 +17,10 @@ from airflow_provider_segments.utils.clock import Clock
 from airflow_provider_segments.utils.deadline import checked_poll_interval, in_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
     from typing import Self
 
-    from airflow_provider_segments.api.flow import Flow
+    from airflow_provider_segments.api.flow import Flow, Poll
     from airflow_provider_segments.api.models import SegmentExport, UserSegment
     from airflow_provider_segments.transports.pool import SharedClient
 
@@ -62,8 +62,7 @@ class UserSegmentsAsyncHook:
         :param unlimited_retries: retry outages and 429s indefinitely.
         """
         budget = RetryBudget() if unlimited_retries else None
-        async with shared_client(self.mparticle_conn_id) as client:
-            return await self._run(flow.perform(calls.list_segments(), client, budget), client)
+        return await self._run(lambda client: flow.perform(calls.list_segments(), client, budget))
 
     async def get_export(self, export_id: str) -> SegmentExport:
         """
@@ -71,17 +70,16 @@ class UserSegmentsAsyncHook:
 
         :param export_id: the export.
         """
-        async with shared_client(self.mparticle_conn_id) as client:
-            return await self._run(flow.perform(calls.get_export(export_id), client), client)
+        return await self._run(lambda client: flow.perform(calls.get_export(export_id), client))
 
-    async def poll_until(
+    def poll_until(
         self,
         export_id: str,
         timeout: timedelta | float,
         poll_interval: float | None = None,
         *,
         initial_delay: float = 0.0,
-    ) -> Poll:
+    ) -> Coroutine[Any, Any, Poll]:
         """
         Poll an export until it is finished or the timeout passes, and return the last poll.
 
@@ -91,18 +89,11 @@ class UserSegmentsAsyncHook:
         :param initial_delay: seconds before the first poll.
         """
         interval, seconds = checked_poll_interval(poll_interval), in_seconds("timeout", timeout)
-        deadline = self.clock.monotonic() + seconds
-        call = calls.get_export(export_id)
-        # Bounds the waits that have no timeout of their own: the queues of the rate limit and of the connection pool.
-        limit = asyncio.timeout(seconds + MIN_SEND_TIMEOUT)
-        try:
-            async with shared_client(self.mparticle_conn_id) as client, limit:
-                steps = flow.poll_until(call, client, deadline, interval, initial_delay=initial_delay)
-                return await self._run(steps, client)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return Poll(None)
+        deadline, call = self.clock.monotonic() + seconds, calls.get_export(export_id)
+        # Not awaited here: thousands wait at a time, and each frame counts.
+        return self._run(
+            lambda client: flow.poll_until(call, client, deadline, interval, initial_delay=initial_delay)
+        )
 
     async def wait_for_export(
         self,
@@ -121,24 +112,27 @@ class UserSegmentsAsyncHook:
         """
         return (await self.poll_until(export_id, timeout, poll_interval)).finished_export().ensure_complete()
 
-    async def _run(self, steps: Flow[T], client: SharedClient) -> T:
-        outcome: Any = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast("T", end.value)
-            reply, failure, outcome = None, None, None  # drop references before sleeping
-            try:
-                if isinstance(step, Send):
-                    reply = await client.send(step)
-                elif isinstance(step, Connect):
-                    await client.connect(step.read_after, self.clock.monotonic())
-                else:  # Sleep
-                    if step.message:
-                        self.log.log(step.level, "%s", step.message)
-                    if step.seconds > 0:
-                        await self.clock.asleep(step.seconds)
-            except CallError as error:
-                failure = error
-            outcome = Outcome(self.clock.monotonic(), self.clock.time(), self.clock.jitter(), reply, failure)
+    async def _run(self, flow_with: Callable[[SharedClient], Flow[T]]) -> T:
+        async with shared_client(self.mparticle_conn_id) as client:
+            steps, outcome = flow_with(client), cast("Any", None)
+            del flow_with
+            while True:
+                try:
+                    step = steps.send(outcome)
+                except StopIteration as end:
+                    return cast("T", end.value)
+                reply, failure, outcome = None, None, None  # drop references before sleeping
+                try:
+                    if isinstance(step, Send):
+                        reply = await client.send(step)
+                    elif isinstance(step, Connect):
+                        await client.connect(step.read_after, self.clock.monotonic())
+                    else:  # Sleep
+                        if step.message:
+                            self.log.log(step.level, "%s", step.message)
+                        if step.seconds > 0:
+                            await self.clock.asleep(step.seconds)
+                except CallError as error:
+                    failure = error
+                now = self.clock.monotonic()
+                outcome = Outcome(now, self.clock.time(), self.clock.jitter(), reply, failure)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from airflow_provider_segments.api.errors import NotSentError
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.connection.form import DEFAULT_RETRIES
 from airflow_provider_segments.connection.lookup import get_settings, get_settings_async
@@ -134,20 +135,31 @@ class SharedClient(_Client):
 
     async def send(self, step: Send) -> Reply | None:
         """Send a call once; None if a 429 to another came while it waited for a connection. `connect` comes first."""
-        async with self._connections:
-            if step.cuts != self.throttle.cuts:
-                return None
-            transport = self._transport
-            assert transport
-            self._in_flight[transport] += 1
-            try:
-                return await transport.send(step.call, min(step.timeout, transport.settings.request_timeout))
-            finally:
-                self._in_flight[transport] -= 1
-                if not self._in_flight[transport]:
-                    del self._in_flight[transport]
-                    if transport is not self._transport:
-                        await transport.close()
+        try:
+            async with asyncio.timeout(step.timeout):
+                await self._connections.acquire()
+        except TimeoutError:
+            raise NotSentError(
+                f"{step.call.what}: not sent, because all {POOL_SIZE} connections of this process were busy for "
+                f"{step.timeout:.0f} s."
+            ) from None
+        try:
+            return None if step.cuts != self.throttle.cuts else await self._send(step)
+        finally:
+            self._connections.release()
+
+    async def _send(self, step: Send) -> Reply:
+        transport = self._transport
+        assert transport
+        self._in_flight[transport] += 1
+        try:
+            return await transport.send(step.call, min(step.timeout, transport.settings.request_timeout))
+        finally:
+            self._in_flight[transport] -= 1
+            if not self._in_flight[transport]:
+                del self._in_flight[transport]
+                if transport is not self._transport:
+                    await transport.close()
 
 
 # A session belongs to the event loop it was made on, and ends with it.

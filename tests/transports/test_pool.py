@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_segments.api import flow
 from airflow_provider_segments.api.errors import ConfigurationError, RefusedError
 from airflow_provider_segments.connection import lookup
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
@@ -64,6 +65,19 @@ async def test_one_look_up_and_one_client(connected: Emulator, looked_up: list[s
         await asyncio.gather(*(UserSegmentsAsyncHook().list_segments() for _ in range(200)))
     assert looked_up == [CONN_ID]
     assert connected.connections <= 32
+
+
+async def test_wait_for_a_connection_ends_with_the_deadline(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When others hold all connections, the last poll says so instead of waiting for ever."""
+    monkeypatch.setattr(pool, "POOL_SIZE", 1)
+    monkeypatch.setattr(flow, "MIN_SEND_TIMEOUT", 0.1)
+    export_id = UserSegmentsHook().request_export(connected.segments[0].segment_id).export_id
+    async with UserSegmentsAsyncHook(), shared_client(CONN_ID)._connections:
+        poll = await UserSegmentsAsyncHook().poll_until(export_id, 0.1)
+    assert "all 1 connections of this process were busy" in poll.reason
+    assert [request.route for request in connected.requests] == ["export"]
 
 
 async def test_client_is_closed_with_its_last_user(connected: Emulator) -> None:
