@@ -28,8 +28,8 @@ def test_storm_of_429s_and_outage(system: System) -> None:
     """A minute of 429s at every second request, then two minutes of outage: all succeed, no try is used up."""
     run = Run(system, "waiting", TWENTY, "outage")
     run.wait_until_deferred()
-    storm(run, seconds=30)
-    storm(run, seconds=30, retry_after="2")
+    storm(run, seconds=30, refusals=4)
+    storm(run, seconds=30, refusals=4, retry_after="2")
     assert set(run.states) == {"deferred"}
     outage(run, "refuse", seconds=60)
     outage(run, "silence", seconds=60)

@@ -60,8 +60,8 @@ def test_storm_of_429s_and_outage(system: System) -> None:
     """429s at every second request, then an outage, a short one of each: all succeed, no try is used up."""
     run = Run(system, "waiting", FEW, "outage")
     run.wait_until_deferred()
-    storm(run, seconds=0, refusals=3)
-    storm(run, seconds=0, refusals=3, retry_after="2")
+    storm(run, seconds=0, refusals=2)
+    storm(run, seconds=0, refusals=2, retry_after="2")
     outage(run, "refuse", seconds=2)
     assert set(run.states) == {"deferred"}
     run.succeeds()
