@@ -78,7 +78,7 @@ def kill_triggerer_and_scheduler(run: Run) -> None:
     system.airflow.start("scheduler")
 
 
-def storm(run: Run, seconds: float, retry_after: str | None = None, refusals: int = 10) -> None:
+def storm(run: Run, seconds: float, refusals: int, retry_after: str | None = None) -> None:
     """Answer 429 to every second request, for so long at least and until so many are refused."""
     service = run.system.service
     before = len(service.requests)
