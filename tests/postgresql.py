@@ -67,9 +67,7 @@ class PostgreSQL:
     def _initialize(self) -> None:
         options = [f"--username={USERNAME}", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         initdb = [str(self._programs / "initdb"), *options, str(self.folder / "data")]
-        done = subprocess.run(
-            initdb, capture_output=True, text=True, user=USER, cwd=self.folder, check=False
-        )
+        done = subprocess.run(initdb, capture_output=True, text=True, user=USER, cwd=self.folder, check=False)
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")
 

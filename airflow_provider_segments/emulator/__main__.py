@@ -79,9 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--prefix", default="path/to", help="folder of the files in the bucket (%(default)s)")
     add("--segments", type=_count, default=3, help="number of segments (%(default)s)")
     add("--rows", type=_count, default=1000, help="users in a segment (%(default)s)")
-    add("--export-seconds", type=_span, default=5.0, help="time an export takes; 2-90 for a mixture (%(default)s)")
+    add(
+        "--export-seconds",
+        type=_span,
+        default=5.0,
+        help="time an export takes, or 2-90 for different times (%(default)s)",
+    )
     add("--refresh-seconds", type=_interval, help="time between two refreshes of the Dynamic segments")
-    add("--requests-per-second", type=_interval, help="limit on all calls together, beyond which they get 429")
+    add("--requests-per-second", type=_interval, help="limit on all calls; others get 429")
     add("--api-key", default="emulator-key", help="user name to accept (%(default)s)")
     add("--access-token", default="emulator-token", help="password to accept (%(default)s)")
     add("--presigned", action="store_true", help="name files by presigned URLs")

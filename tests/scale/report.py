@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def rows(outcome: Outcome) -> dict[str, str]:
     """Return what the table says of a scenario."""
-    per_100 = 100 / outcome.expected
     return {
         "expected": str(outcome.expected),
         "submitted": str(outcome.submitted),
@@ -32,27 +31,31 @@ def rows(outcome: Outcome) -> dict[str, str]:
         "worker slots held by waiting tasks": f"{outcome.slots} at most, {outcome.slot_seconds:.0f} s in all",
         "worker starts an export": f"{outcome.starts / outcome.expected:.2f}",
         "waits taken over after": ", ".join(f"{seconds:.0f} s" for seconds in outcome.taken_over) or "–",
+        "requests to Airflow's API server": _counts(outcome.api),
         "most waits": _counts(outcome.waits),
         "database connections": str(outcome.connections),
         "transactions an export": f"{outcome.transactions / outcome.expected:.0f}",
         "triggerer stalls logged": str(outcome.blocked),
-        "CPU s per 100 exports": _numbers(outcome.cpu, per_100, ".1f"),
-        "memory, MiB": _numbers(outcome.memory, 1, ".0f"),
         "took": f"{outcome.seconds:.0f} s",
         "notes": "; ".join(outcome.notes) or "–",
     }
 
 
-def show(outcomes: list[Outcome]) -> None:
-    """Print the table."""
-    table = Table(title="make scale", show_lines=True)
-    table.add_column("measure")
+def show(outcomes: list[Outcome], idle: dict[str, float]) -> None:
+    """Print the tables."""
     found = [rows(outcome) for outcome in outcomes]
-    for outcome in outcomes:
-        table.add_column(outcome.scenario)
-    for name in found[0]:
-        table.add_row(name, *(one[name] for one in found))
-    Console(width=max(100, 40 + 34 * len(outcomes)) , highlight=False).print(table)
+    components = sorted({name for outcome in outcomes for name in outcome.cpu})
+    used = {
+        f"{name} (idle: {idle.get(name, 0):.1%} of a core)": [_used(outcome, name) for outcome in outcomes]
+        for name in components
+    }
+    measures = {name: [one[name] for one in found] for name in found[0]}
+    console = Console(width=34 + 26 * len(outcomes), highlight=False)
+    for title, lines in (("Exports", measures), ("CPU seconds per 100 exports; most memory", used)):
+        table = Table("", *(outcome.scenario for outcome in outcomes), title=title)
+        for name, cells in lines.items():
+            table.add_row(name, *cells)
+        console.print(table)
 
 
 def write(outcomes: list[Outcome], settings: dict[str, Any], file: Path) -> None:
@@ -75,5 +78,8 @@ def _span(values: list[float]) -> str:
     return "–" if middle is None or most is None else f"{middle:.1f} s, {most:.1f} s"
 
 
-def _numbers(values: dict[str, float], factor: float, form: str) -> str:
-    return "\n".join(f"{name} {value * factor:{form}}" for name, value in sorted(values.items()))
+def _used(outcome: Outcome, component: str) -> str:
+    if component not in outcome.cpu:
+        return ""
+    seconds = outcome.cpu[component] * 100 / outcome.expected
+    return f"{seconds:.1f} s; {outcome.memory.get(component, 0):.0f} MiB"

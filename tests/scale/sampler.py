@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg2
 
 from tests.scale.cluster import APPLICATION
+from tests.scale.outcome import Usage
 from tests.scale.processes import Snapshot, memory
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ EVERY = 1.0
 MEMORY_EVERY = 10
 
 _RUNNING = """
-select x.value #>> '{}' from task_instance t
+select t.hostname, x.value #>> '{}' from task_instance t
 join xcom x on (x.dag_id, x.run_id, x.task_id, x.map_index) = (t.dag_id, t.run_id, t.task_id, t.map_index)
 where t.state = 'running' and x.key = 'export_id'
 """
@@ -34,28 +33,6 @@ select coalesce(j.hostname, 'nobody'), count(*) from trigger t left join job j o
 _CONNECTIONS = f"""
 select count(*) from pg_stat_activity where backend_type = 'client backend' and application_name <> '{APPLICATION}'
 """
-
-
-@dataclass
-class Usage:
-    """
-    What was seen.
-
-    :param cpu: seconds, by component.
-    :param memory: the most MiB, by component.
-    :param running: at which times which exports' tasks were running on a worker, their ids known.
-    :param waits: the most triggers at a time, by triggerer.
-    :param connections: the most to the database at a time.
-    :param seconds: how long it took.
-    """
-
-    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    memory: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    running: list[tuple[float, frozenset[str]]] = field(default_factory=list)
-    waits: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    connections: int = 0
-    transactions: int = 0
-    seconds: float = 0.0
 
 
 class Sampler(threading.Thread):
@@ -108,7 +85,9 @@ class Sampler(threading.Thread):
                 self.usage.memory[name] = max(self.usage.memory[name], memory(family))
 
     def _look_at_database(self) -> None:
-        ids = frozenset(row[0].strip('"') for row in self._cluster.query(_RUNNING))
+        # What ran on a worker that was killed counts as running until Airflow notices.
+        alive = [row for row in self._cluster.query(_RUNNING) if not self._cluster.is_down(row[0])]
+        ids = frozenset(export_id.strip('"') for _, export_id in alive)
         self.usage.running.append((time.time(), ids))
         for name, count in self._cluster.query(_WAITS):
             self.usage.waits[name] = max(self.usage.waits[name], count)

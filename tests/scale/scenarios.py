@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from tests.scale.cluster import BUCKET, DAGS, TRIGGERERS
+from tests.scale.cluster import BUCKET, DAGS, TRIGGERERS, WORKERS
 from tests.scale.outcome import Outcome, Task, add_usage, judge
 from tests.scale.sampler import Sampler
 from tests.system.demo import say
@@ -28,6 +29,14 @@ LIMIT = 20
 ABSENCE = 60
 PROGRESS_EVERY = 10
 BLOCKED = "async thread was blocked"
+# Airflow's words for what it found.
+REASONS = {"heartbeat timeout": "worker gone", "state mismatch": "process killed", None: "error"}
+_RETRIES = """
+select (
+  select min(event) from log l where (l.dag_id, l.run_id, l.task_id, l.map_index, l.try_number)
+  = (h.dag_id, h.run_id, h.task_id, h.map_index, h.try_number) and event in ('heartbeat timeout', 'state mismatch')
+), count(*) from task_instance_history h where dag_id = ? and run_id = ? and task_id = 'export' group by 1
+"""
 
 
 @dataclass
@@ -106,7 +115,9 @@ class Run:
 
     def _progress(self) -> str:
         states = Counter(
-            task.state or "waiting" for task in self.cluster.tasks(self.dag_id, self.run_id) if task.task_id == "export"
+            task.state or "waiting"
+            for task in self.cluster.tasks(self.dag_id, self.run_id)
+            if task.task_id == "export"
         )
         return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
@@ -133,17 +144,9 @@ class Run:
         ]
 
     def retries(self) -> dict[str, int]:
-        """Return why how many tries were repeated, in Airflow's words."""
-        rows = self.cluster.query(
-            "select event, count(distinct (map_index, try_number)) from log where dag_id = ? and run_id = ? "
-            "and task_id = 'export' and event in "
-            "('state mismatch', 'heartbeat timeout', 'stuck in queued reschedule', 'stuck in queued tries exceeded') "
-            "group by event",
-            self.dag_id,
-            self.run_id,
-        )
-        repeated = sum(max(task.tries - 1, 0) for task in self.tasks())
-        return dict(rows) | {"tries": repeated}
+        """Return how many tries were repeated and why: what Airflow found wrong with them, else an error of their own."""
+        found = self.cluster.query(_RETRIES, self.dag_id, self.run_id)
+        return {REASONS.get(event, event): count for event, count in found}
 
 
 def busiest_triggerer(cluster: Cluster) -> str:
@@ -166,7 +169,8 @@ def run_dag(
 ) -> tuple[Outcome, Journal]:
     """Export so many segments, and see what came of it."""
     segment_ids = [segment["segmentId"] for segment in service.segments()][:count]
-    blocked = count_blocked(cluster)
+    blocked, starts = count_blocked(cluster), cluster.worker_starts(dag_id, "export")
+    api = count_api_requests(cluster)
     with Sampler(cluster) as sampler:
         run = Run(cluster, service, dag_id, run_id, segment_ids, kills or [])
         run.start()
@@ -177,13 +181,20 @@ def run_dag(
     outcome = judge(dag_id, run.tasks(), journal)
     add_usage(outcome, sampler.usage, journal)
     outcome.retried, outcome.taken_over = run.retries(), run.taken_over
-    outcome.starts = cluster.worker_starts(dag_id, "export")
+    outcome.starts = cluster.worker_starts(dag_id, "export") - starts
     outcome.blocked = count_blocked(cluster) - blocked
+    outcome.api = dict(count_api_requests(cluster) - api)
     return outcome, journal
 
 
 def count_blocked(cluster: Cluster) -> int:
     return sum(cluster.log_file(name).read_text(errors="replace").count(BLOCKED) for name in TRIGGERERS)
+
+
+def count_api_requests(cluster: Cluster) -> Counter[str]:
+    """Return how many requests the API server has answered to workers and triggerers, by the first word of their path."""
+    log = cluster.log_file("api-server").read_text(errors="replace")
+    return Counter(re.findall(r"request finished .* path=/execution/([a-z-]+)", log))
 
 
 def exports(cluster: Cluster, count: int) -> Outcome:
@@ -193,7 +204,7 @@ def exports(cluster: Cluster, count: int) -> Outcome:
     )
     kills = [
         Kill(busiest_triggerer, lambda submitted: submitted >= count / 3),
-        Kill(lambda _: "worker-1", lambda submitted: submitted >= count / 2),
+        Kill(lambda _: WORKERS[0], lambda submitted: submitted >= count * 2 / 3),
     ]
     outcome, _ = run_dag(cluster, "exports", service, count, kills)
     return outcome

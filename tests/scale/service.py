@@ -105,9 +105,7 @@ class Service:
 
     def journal(self) -> Journal:
         exports = [
-            Export(
-                one["exportId"], one["segment"]["segmentId"], one["status"], *map(_epoch, _times(one))
-            )
+            Export(one["exportId"], one["segment"]["segmentId"], one["status"], *_times(one))
             for one in self._call("GET", "exports")
         ]
         # Its requests are timed by the clock that all processes of a machine share.
@@ -124,9 +122,8 @@ class Service:
             return json.load(answer)
 
 
-def _times(export: dict[str, Any]) -> tuple[str, str | None]:
-    return export["startTime"], export["endTime"]
-
-
-def _epoch(text: str | None) -> Any:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
+def _times(export: dict[str, Any]) -> tuple[float, float | None]:
+    started, ended = (
+        time and datetime.fromisoformat(time).timestamp() for time in (export["startTime"], export["endTime"])
+    )
+    return started, ended

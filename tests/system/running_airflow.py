@@ -275,8 +275,9 @@ class RunningAirflow:
         """Ask until it holds; the time only bounds a test that fails."""
         until = time.monotonic() + seconds
         while not (value := holds()):
-            for component in [name for name, process in self._processes.items() if process.poll() is not None]:
-                self._handle_end(component)
+            for component, process in list(self._processes.items()):
+                if process.poll() is not None:
+                    self._handle_end(component)
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {seconds} s: {what}; logs are in {self.home / 'logs'}")
             time.sleep(0.2)

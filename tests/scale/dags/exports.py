@@ -40,10 +40,15 @@ class WaitsInTheTransfer(UserSegmentToS3Operator):
 
 
 def exports(
-    dag_id: str, service: str, operator: type[UserSegmentExportOperator] = UserSegmentExportOperator, **arguments: Any
+    dag_id: str,
+    service: str,
+    operator: type[UserSegmentExportOperator] = UserSegmentExportOperator,
+    **arguments: Any,
 ) -> None:
     """Make a DAG of mapped exports from an emulator."""
-    with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1), params={"segment_ids": []}, catchup=False):
+    with DAG(
+        dag_id, schedule=None, start_date=datetime(2026, 1, 1), params={"segment_ids": []}, catchup=False
+    ):
 
         @task
         def segments(params: Any = None) -> list[str]:
