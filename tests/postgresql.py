@@ -88,9 +88,9 @@ class PostgreSQL:
                 raise RuntimeError(f"PostgreSQL did not start: {(self.folder / 'log').read_text()}")
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """Stop it without waiting for its clients."""
-        self.server.send_signal(signal.SIGQUIT)
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it without waiting for its clients; with SIGINT it keeps its statistics."""
+        self.server.send_signal(how)
         self.server.wait(timeout=60)
 
     def _answers(self) -> bool:

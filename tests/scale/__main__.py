@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.scale import measures, report, scenarios
+from tests.scale import measures, report, scenarios, watching
 from tests.scale.cluster import Cluster
 from tests.scale.sampler import Sampler
 from tests.system.demo import say
@@ -36,7 +36,7 @@ SCENARIOS: dict[str, Callable[[Cluster, int], list[Outcome]]] = {
     "exports": lambda cluster, count: [scenarios.exports(cluster, count)],
     "deaths": lambda cluster, count: [scenarios.deaths(cluster, count)],
     "files": lambda cluster, count: [scenarios.files(cluster, count)],
-    "watchers": lambda cluster, count: [scenarios.watchers(cluster, count)],
+    "watchers": lambda cluster, count: [watching.watchers(cluster, count)],
     "slots": measures.slots,
     "xcoms": measures.xcoms,
 }

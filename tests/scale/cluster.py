@@ -145,6 +145,11 @@ class Cluster(RunningAirflow):
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
 
+    def restart_database(self) -> None:
+        """Restart PostgreSQL under its clients, some of which end."""
+        self.database.stop(signal.SIGINT)
+        self.database.start()
+
     def pids(self) -> dict[str, int]:
         """Return each component's first process."""
         processes = {name: process.pid for name, process in list(self._processes.items())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scale.scenarios import run_dag
+from tests.scale.runs import run_dag
 
 if TYPE_CHECKING:
     from tests.scale.cluster import Cluster
