@@ -48,7 +48,7 @@ def sizes(scale: str) -> dict[str, int]:
     """Return how many exports each scenario has."""
     if scale == SMALL:
         return {"exports": 40, "deaths": 10, "files": 10, "watchers": 10, "slots": 20, "xcoms": 20}
-    return {"exports": int(scale), "deaths": 20, "files": 50, "watchers": 20, "slots": 100, "xcoms": 100}
+    return {"exports": int(scale), "deaths": 20, "files": 50, "watchers": 20, "slots": 100, "xcoms": 50}
 
 
 def idle(cluster: Cluster) -> dict[str, float]:

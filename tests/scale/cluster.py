@@ -32,6 +32,8 @@ BUCKET = "my-bucket"
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS = ("worker-1", "worker-2")
 SLOTS = 4
+# Airflow's default: so many tasks are running or queued for a slot.
+PARALLELISM = 32
 APPLICATION = "scale"
 # A component that ends as often was not ended by a restart of what it needs.
 MOST_RESTARTS = 10
@@ -56,7 +58,7 @@ class Cluster(RunningAirflow):
         self._services = {name: Service(name, free_port(), self.s3_url) for name in services}
         self._ports = {name: str(free_port()) for name in TRIGGERERS + WORKERS}
         (home / "dags").mkdir(parents=True)
-        super().__init__(home, home / "dags", self._cluster_settings(), parallelism=2 * SLOTS * len(WORKERS))
+        super().__init__(home, home / "dags", self._cluster_settings(), PARALLELISM)
 
     def _cluster_settings(self) -> dict[str, str]:
         place = self.database.place
