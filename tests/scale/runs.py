@@ -36,14 +36,13 @@ select (
 @dataclass
 class Kill:
     """
-    A component's death at a moment, and its return.
+    A component's death, and its return.
 
-    :param is_due: given how many exports were submitted.
+    :param choose: which one, given how many exports were submitted; "" for none yet.
     :param absence: seconds until it is started again.
     """
 
-    choose: Callable[[Cluster], str]
-    is_due: Callable[[int], bool]
+    choose: Callable[[int], str]
     absence: float = 60
     component: str = ""
     at: float = 0.0
@@ -91,14 +90,14 @@ class Run:
         return self.cluster.run_state(self.dag_id, self.run_id) in ("success", "failed")
 
     def _carry_out(self, kill: Kill, submitted: int) -> None:
-        if not kill.component and kill.is_due(submitted):
-            kill.component = kill.choose(self.cluster)
-            jobs = self._triggerer_jobs(kill.component)
-            self.cluster.kill(kill.component)
-            kill.at = time.monotonic()
-            self._orphaned |= dict.fromkeys(jobs, kill.at)
-            say(f"  {kill.component} is killed")
-        elif kill.component and not kill.back and time.monotonic() > kill.at + kill.absence:
+        if not kill.component:
+            if kill.component := kill.choose(submitted):
+                jobs = self._triggerer_jobs(kill.component)
+                self.cluster.kill(kill.component)
+                kill.at = time.monotonic()
+                self._orphaned |= dict.fromkeys(jobs, kill.at)
+                say(f"  {kill.component} is killed")
+        elif not kill.back and time.monotonic() > kill.at + kill.absence:
             kill.back = True
             self.cluster.start(kill.component)
             say(f"  {kill.component} is started again")
@@ -151,12 +150,11 @@ class Run:
 
 
 def busiest_triggerer(cluster: Cluster) -> str:
-    """Return the triggerer that has most waits."""
+    """Return the triggerer that has most waits, "" if none has any."""
     rows = cluster.query(
         "select j.hostname, count(*) from trigger t join job j on j.id = t.triggerer_id group by 1 order by 2 desc"
     )
-    alive = [name for name, _ in rows if name in TRIGGERERS and not cluster.is_down(name)]
-    return alive[0] if alive else TRIGGERERS[0]
+    return next((name for name, _ in rows if not cluster.is_down(name)), "")
 
 
 def run_dag(

@@ -25,8 +25,8 @@ def exports(cluster: Cluster, count: int) -> Outcome:
         "exports", segments=count, rows=10, export_seconds="2-90", requests_per_second=LIMIT
     )
     kills = [
-        Kill(busiest_triggerer, lambda submitted: submitted >= count / 3),
-        Kill(lambda _: WORKERS[0], lambda submitted: submitted >= count * 2 / 3),
+        Kill(lambda submitted: busiest_triggerer(cluster) if submitted >= count / 3 else ""),
+        Kill(lambda submitted: WORKERS[0] if submitted >= count * 2 / 3 else ""),
     ]
     outcome, _ = run_dag(cluster, "exports", service, count, kills, restart_database_at=count * 5 / 6)
     return outcome
@@ -45,7 +45,7 @@ def files(cluster: Cluster, count: int) -> Outcome:
     told = cluster.home / "transferring"
     s3 = _s3(cluster)
     s3.create_bucket(Bucket=BUCKET)
-    kill = Kill(lambda _: told.read_text(), lambda _: told.exists() and bool(told.read_text()))
+    kill = Kill(lambda _: told.read_text() if told.exists() else "")
     outcome, journal = run_dag(cluster, "files", service, count, [kill])
     left = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
     whole = _count_whole(s3, journal, [segment["segmentId"] for segment in service.segments()][:count])
