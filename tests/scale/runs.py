@@ -91,7 +91,8 @@ class Run:
 
     def _carry_out(self, kill: Kill, submitted: int) -> None:
         if not kill.component:
-            if kill.component := kill.choose(submitted):
+            kill.component = kill.choose(submitted)
+            if kill.component:
                 jobs = self._triggerer_jobs(kill.component)
                 self.cluster.kill(kill.component)
                 kill.at = time.monotonic()
