@@ -68,7 +68,7 @@ class Outcome:
     :param slot_seconds: for how long, all together.
     :param starts: how often a worker started one of the tasks.
     :param api: requests to the API server, by their kind.
-    :param blocked: how often a triggerer logged that its event loop stood still.
+    :param stalls: for how many seconds a triggerer's event loop stood still, each time that it logged it.
     """
 
     scenario: str
@@ -86,7 +86,7 @@ class Outcome:
     taken_over: list[float] = field(default_factory=list)
     starts: int = 0
     api: dict[str, int] = field(default_factory=dict)
-    blocked: int = 0
+    stalls: list[float] = field(default_factory=list)
     cpu: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     waits: dict[str, int] = field(default_factory=dict)

@@ -35,7 +35,7 @@ def rows(outcome: Outcome) -> dict[str, str]:
         "most waits": _counts(outcome.waits),
         "database connections": str(outcome.connections),
         "transactions an export": f"{outcome.transactions / outcome.expected:.0f}",
-        "triggerer stalls logged": str(outcome.blocked),
+        "triggerer stalls logged": ", ".join(f"{seconds:.2f} s" for seconds in outcome.stalls) or "0",
         "took": f"{outcome.seconds:.0f} s",
         "notes": "; ".join(outcome.notes) or "–",
     }

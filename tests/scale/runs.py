@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.scale.service import Journal, Service
 
 PROGRESS_EVERY = 10
-BLOCKED = "async thread was blocked"
+BLOCKED = re.compile(r"async thread was blocked for ([\d.]+) seconds")
 # Airflow's words for what it found.
 REASONS = {"heartbeat timeout": "worker gone", "state mismatch": "process killed", None: "error"}
 _RETRIES = """
@@ -169,7 +169,7 @@ def run_dag(
 ) -> tuple[Outcome, Journal]:
     """Export so many segments, and see what came of it."""
     segment_ids = [segment["segmentId"] for segment in service.segments()][:count]
-    blocked, starts = count_blocked(cluster), cluster.worker_starts(dag_id, "export")
+    stalls, starts = Counter(find_stalls(cluster)), cluster.worker_starts(dag_id, "export")
     api = count_api_requests(cluster)
     with Sampler(cluster) as sampler:
         run = Run(cluster, service, dag_id, run_id, segment_ids, list(kills), restart_database_at)
@@ -180,13 +180,15 @@ def run_dag(
     add_usage(outcome, sampler.usage, journal)
     outcome.retried, outcome.taken_over = run.retries(), run.taken_over
     outcome.starts = cluster.worker_starts(dag_id, "export") - starts
-    outcome.blocked = count_blocked(cluster) - blocked
+    outcome.stalls = sorted((Counter(find_stalls(cluster)) - stalls).elements())
     outcome.api = dict(count_api_requests(cluster) - api)
     return outcome, journal
 
 
-def count_blocked(cluster: Cluster) -> int:
-    return sum(cluster.log_file(name).read_text(errors="replace").count(BLOCKED) for name in TRIGGERERS)
+def find_stalls(cluster: Cluster) -> list[float]:
+    """Return for how many seconds the triggerers' event loops stood still, by their logs."""
+    logs = [cluster.log_file(name).read_text(errors="replace") for name in TRIGGERERS]
+    return [float(seconds) for log in logs for seconds in BLOCKED.findall(log)]
 
 
 def count_api_requests(cluster: Cluster) -> Counter[str]:
