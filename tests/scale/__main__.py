@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from tests.scale import measures, report, scenarios, watching
 from tests.scale.cluster import Cluster
 from tests.scale.sampler import Sampler
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("Interrupted; everything is stopped.")
         return 130
     except Exception as error:  # noqa: BLE001 - whatever it was, the reader needs it and the logs
-        say(f"[red]It failed:[/] {error}")
+        say(f"[red]It failed:[/] {escape(str(error))}")
         say(f"Logs: {home / 'logs'}")
         return 1
     report.show(outcomes, resting)
