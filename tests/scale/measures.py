@@ -15,8 +15,8 @@ ROUNDS = 2
 
 
 def slots(cluster: Cluster, count: int) -> list[Outcome]:
-    """Exports of 2 to 90 s, more than there are worker slots, with and without the brief wait on the worker."""
-    return _in_turn(cluster, "slots", ("slots_4", "slots_0"), count, "2-90")
+    """Exports of 2 to 90 s, more than there are worker slots, with the brief wait on the worker, without it, and ended in the triggerer."""
+    return _in_turn(cluster, "slots", ("slots_4", "slots_0", "slots_end"), count, "2-90")
 
 
 def xcoms(cluster: Cluster, count: int) -> list[Outcome]:

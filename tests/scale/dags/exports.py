@@ -75,6 +75,7 @@ exports(
 )
 for seconds in (0, 4):
     exports(f"slots_{seconds}", "slots", defer_after=seconds)
+exports("slots_end", "slots", defer_after=0, end_from_trigger=True)
 exports("xcoms_all", "xcoms", defer_after=0)
 exports("xcoms_one", "xcoms", defer_after=0, multiple_outputs=False)
 exports("xcoms_none", "xcoms", defer_after=0, do_xcom_push=False)
