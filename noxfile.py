@@ -171,4 +171,4 @@ def bench(session: nox.Session) -> None:
 def scale(session: nox.Session) -> None:
     """Run a distributed Airflow."""
     install(session, "3.3", "--group", "scale")
-    become(session, ["python", "-m", "tests.scale", *session.posargs])
+    become(session, ["python", "-W", "ignore", "-m", "tests.scale", *session.posargs])
