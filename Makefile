@@ -14,8 +14,10 @@ PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST := python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-append --cov-report= --cov-fail-under=0)
 PYTEST_ARGS ?=
 ROW ?=
+SCALE ?= 500
+ONLY ?=
 
-.PHONY: help demo test test-airflow2 test-faults test-matrix test-lowest test-browser coverage screenshots check docs bench simulate constraints clean python
+.PHONY: help demo test test-airflow2 test-faults test-matrix test-lowest test-browser coverage screenshots check docs bench simulate scale constraints clean python
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +69,9 @@ bench: $(TOOLS)/ready ## Measure against a peer and write docs/benchmarks.md
 
 simulate: $(TOOLS)/ready ## Simulate services with hidden limits and write docs/rate-limit.md
 	$(AIRFLOW3) python -m tests.benchmarks.rate_limit
+
+scale: $(TOOLS)/ready ## Export many segments in an Airflow of many processes, some of which are killed; SCALE=small is short
+	@$(NOX) --session scale -- $(SCALE) $(if $(ONLY),--only $(ONLY))
 
 constraints: $(TOOLS)/ready ## Refresh the pinned versions
 	@$(NOX) --session constraints

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
 
@@ -14,6 +15,9 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
 from tests.environments import InstallError, check_space, run, uv_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UV = Path(sys.executable).with_name("uv")
 CONSTRAINTS = ROOT / "tests" / "constraints"
@@ -24,6 +28,8 @@ PYTHONS = {
     "3.2": ("3.11", "3.12", "3.13"),
     "3.3": ("3.11", "3.12", "3.13"),
 }
+# What else the constraints of an Airflow pin.
+GROUPS = {"3.3": ("docs", "layers", "scale")}
 # All tests run on these: make test, make test-airflow2.
 ALL_TESTS = {("3.11", "3.3"), ("3.11", "2.11")}
 ROWS = [(python, airflow) for airflow in PYTHONS for python in PYTHONS[airflow]]
@@ -76,6 +82,15 @@ def install(session: nox.Session, airflow: str, *arguments: str) -> None:
     ready.write_text(digest.hexdigest())
 
 
+def become(session: nox.Session, command: Sequence[str]) -> None:
+    """Run a command in nox's place, so that signals and its exit code are its own."""
+    environment = {name: value for name, value in session.env.items() if value is not None}
+    environment["PATH"] = os.pathsep.join([session.bin, os.environ["PATH"]])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvpe(command[0], command, os.environ | environment)
+
+
 @nox.session(download_python="never")
 @nox.parametrize("airflow", ["3.3", "2.11"], ids=["3.3", "2.11"])
 def work(session: nox.Session, airflow: str) -> None:
@@ -85,12 +100,7 @@ def work(session: nox.Session, airflow: str) -> None:
         check_space()
     except OSError as error:
         session.error(str(error).rstrip("."))
-    environment = {name: value for name, value in session.env.items() if value is not None}
-    environment["PATH"] = os.pathsep.join([session.bin, os.environ["PATH"]])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # It takes nox's place, so that signals and its exit code are its own.
-    os.execvpe(session.posargs[0], session.posargs, os.environ | environment)
+    become(session, session.posargs)
 
 
 def run_unit_tests(session: nox.Session, left_out: list[str]) -> None:
@@ -146,7 +156,7 @@ def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) ->
         "--output-file",
         CONSTRAINTS / f"airflow-{name}.txt",
     ]
-    groups = ["--group", "dev", *(["--group", "docs", "--group", "layers"] if name == "3.3" else [])]
+    groups = ["--group", "dev", *(group for more in GROUPS.get(name, ()) for group in ("--group", more))]
     session.run(UV, "pip", "compile", "--quiet", source, *groups, *layout, *output, *options, external=True)
 
 
@@ -155,3 +165,10 @@ def bench(session: nox.Session) -> None:
     """Measure against a peer."""
     install(session, "3.3", "apache-airflow-providers-dbt-cloud", "pandas")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session(download_python="never")
+def scale(session: nox.Session) -> None:
+    """Run a distributed Airflow."""
+    install(session, "3.3", "--group", "scale")
+    become(session, ["python", "-W", "ignore", "-m", "tests.scale", *session.posargs])

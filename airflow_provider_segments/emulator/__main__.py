@@ -79,8 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--prefix", default="path/to", help="folder of the files in the bucket (%(default)s)")
     add("--segments", type=_count, default=3, help="number of segments (%(default)s)")
     add("--rows", type=_count, default=1000, help="users in a segment (%(default)s)")
-    add("--export-seconds", type=_seconds, default=5.0, help="time an export takes (%(default)s)")
+    add(
+        "--export-seconds",
+        type=_span,
+        default=5.0,
+        help="time an export takes, or 2-90 for different times (%(default)s)",
+    )
     add("--refresh-seconds", type=_interval, help="time between two refreshes of the Dynamic segments")
+    add("--requests-per-second", type=_interval, help="limit on all calls; others get 429")
     add("--api-key", default="emulator-key", help="user name to accept (%(default)s)")
     add("--access-token", default="emulator-token", help="password to accept (%(default)s)")
     add("--presigned", action="store_true", help="name files by presigned URLs")
@@ -118,8 +124,17 @@ def _seconds(text: str) -> float:
     return _checked(text, lambda value: 0 <= value < math.inf, "a number of seconds")
 
 
+def _span(text: str) -> float | tuple[float, float]:
+    least, dash, most = text.partition("-")
+    if not (least and dash):
+        return _seconds(text)
+    span = _seconds(least), _seconds(most)
+    _checked(most, lambda value: value >= span[0], f"{least} seconds or more")
+    return span
+
+
 def _interval(text: str) -> float:
-    return _checked(text, lambda value: 0 < value < math.inf, "a number of seconds above 0")
+    return _checked(text, lambda value: 0 < value < math.inf, "a number above 0")
 
 
 def _fault(text: str) -> Fault:

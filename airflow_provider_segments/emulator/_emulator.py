@@ -34,11 +34,14 @@ class Emulator:
     :param prefix: Folder of the files in the bucket.
     :param segments: How many segments there are, or the segments.
     :param rows: Users in a segment that has no ``rows`` of its own.
-    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first poll.
+    :param export_seconds: Time from the request of an export to its end; 0 ends it before the first poll. With two
+        numbers each export takes a time between them, the same in every run.
     :param api_key: User name to accept.
     :param access_token: Password to accept.
     :param presigned: Name files by presigned URLs instead of ``s3://`` addresses.
     :param refresh_seconds: Time between two refreshes of all Dynamic segments; None for on demand only.
+    :param requests_per_second: A limit on all calls together, which a client is not told; beyond it they are
+        answered 429. None for none.
     :param ssl_context: Certificate to serve HTTPS with; None for HTTP.
     :param host: Address to listen on.
     :param port: Port to listen on; 0 for a free one.
@@ -56,11 +59,12 @@ class Emulator:
         prefix: str = "path/to",
         segments: int | Sequence[EmulatedSegment] = 3,
         rows: int = 1000,
-        export_seconds: float = 5.0,
+        export_seconds: float | tuple[float, float] = 5.0,
         api_key: str = "emulator-key",
         access_token: str = "emulator-token",
         presigned: bool = False,
         refresh_seconds: float | None = None,
+        requests_per_second: float | None = None,
         ssl_context: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -75,6 +79,7 @@ class Emulator:
             export_seconds=export_seconds,
             presigned=presigned,
             refresh_seconds=refresh_seconds,
+            requests_per_second=requests_per_second,
         )
         complete = build_segments(segments, rows)
         self._storage = NoStorage()

@@ -76,6 +76,9 @@ async def _answer(request: web.Request, handler: Handler, record: RequestRecord)
     service = request.app[SERVICE]
     if service.silent:
         await asyncio.Future()
+    if not service.limit.permits():
+        record.status = HTTPStatus.TOO_MANY_REQUESTS
+        return problem(record.status, HTTPStatus.TOO_MANY_REQUESTS.phrase)
     faults = service.faults.for_request(record.route) if record.route in _CALLS else []
     extra_fields = any(fault.kind is FaultKind.EXTRA_FIELDS for fault in faults)
     CURRENT.set(CurrentRequest(record, extra_fields))

@@ -54,6 +54,8 @@ def add_routes(app: web.Application) -> None:
     router.add_get(f"{BASE}/export/{{export_id}}", _status, name="status", allow_head=False)
     router.add_route("*", f"{REDIRECTED}{{tail:.*}}", _redirected, name="redirected")
     router.add_get(f"{CONTROL}/state", _state)
+    router.add_get(f"{CONTROL}/requests", _requests)
+    router.add_get(f"{CONTROL}/exports", _exports)
     router.add_post(f"{CONTROL}/faults", _inject)
     router.add_delete(f"{CONTROL}/faults", _clear)
     router.add_post(f"{CONTROL}/refresh", _refresh)
@@ -146,6 +148,14 @@ async def _state(request: web.Request) -> web.Response:
             "exports": Counter(export.status for export in service.exports.values()),
         }
     )
+
+
+async def _requests(request: web.Request) -> web.Response:
+    return reply([dataclasses.asdict(record) for record in request.app[SERVICE].requests])
+
+
+async def _exports(request: web.Request) -> web.Response:
+    return reply([export.as_json() for export in request.app[SERVICE].exports.values()])
 
 
 def _submission(submission: Submission) -> dict[str, object]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import random
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_segments.emulator._exports import Export, RequestRecord, Submission
 from airflow_provider_segments.emulator._faults import ArmedFaults, FaultKind
+from airflow_provider_segments.emulator._limit import Limit
 from airflow_provider_segments.emulator._segments import EmulatedSegment, csv_of
 from airflow_provider_segments.emulator._storage import WRITERS, NoStorage, StorageError
 
@@ -34,13 +36,28 @@ class Settings:
     """How the emulated service behaves; the meaning of each stands at `Emulator`."""
 
     prefix: str
-    export_seconds: float
+    export_seconds: float | tuple[float, float]
     presigned: bool
     refresh_seconds: float | None
+    requests_per_second: float | None
 
     def __post_init__(self) -> None:
-        if self.export_seconds < 0 or (self.refresh_seconds is not None and self.refresh_seconds <= 0):
-            raise ValueError("export_seconds must not be negative, refresh_seconds must be above 0")
+        least, most = self.span
+        if not 0 <= least <= most or (self.refresh_seconds is not None and self.refresh_seconds <= 0):
+            raise ValueError(
+                "export_seconds must not be negative, nor fall from the first to the second; "
+                "refresh_seconds must be above 0"
+            )
+
+    def seconds_of(self, segment_id: str, earlier: int) -> float:
+        """Return how long a segment's export takes, given how many it had before; the same in every run."""
+        return random.Random(f"{segment_id} {earlier}").uniform(*self.span)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The least and the most that an export takes."""
+        span = self.export_seconds
+        return span if isinstance(span, tuple) else (span, span)
 
 
 class Service:
@@ -59,6 +76,7 @@ class Service:
         self.submissions: list[Submission] = []
         self.requests: list[RequestRecord] = []
         self.faults = faults
+        self.limit = Limit(settings.requests_per_second)
         self.count_connections = count_connections
         self.silent = False
         self._settings = settings
@@ -80,23 +98,22 @@ class Service:
     def submit(self, segment: EmulatedSegment, output_format: str, *, extra_fields: bool) -> Export:
         """Start an export; call it on the event loop."""
         kinds = self.faults.for_submission()
-        earlier = 0
-        if segment.type == "Dynamic":
-            earlier = sum(export.segment.segment_id == segment.segment_id for export in self.exports.values())
+        earlier = sum(export.segment.segment_id == segment.segment_id for export in self.exports.values())
         export = Export(
             export_id=str(uuid.uuid4()),
             segment=segment,
             output_format=output_format,
             kinds=kinds | {FaultKind.EXTRA_FIELDS} if extra_fields else kinds,
             started=datetime.now(UTC),
-            earlier=earlier,
+            earlier=earlier if segment.type == "Dynamic" else 0,
             status="QUEUED" if FaultKind.UNKNOWN_STATUS in kinds else "PENDING",
         )
         self.exports[export.export_id] = export
         self.submissions.append(export.submission())
         if FaultKind.NEVER not in kinds:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.export_seconds, self._finish, export)
+            seconds = self._settings.seconds_of(segment.segment_id, earlier)
+            loop.call_later(seconds, self._finish, export)
         return export
 
     async def get(self, export_id: str) -> Export | None:
@@ -113,7 +130,7 @@ class Service:
 
     def _is_instant(self, export: Export) -> bool:
         # Else a poll never waits: many files due at once would hold up the answers.
-        return self._settings.export_seconds == 0 and FaultKind.NEVER not in export.kinds
+        return self._settings.span[1] == 0 and FaultKind.NEVER not in export.kinds
 
     def _finish(self, export: Export) -> asyncio.Task[None]:
         task = self._finishing.get(export.export_id)

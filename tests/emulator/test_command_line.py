@@ -24,6 +24,8 @@ from airflow_provider_segments.emulator.__main__ import main
         ("--rows", "-1"),
         ("--segments", "few"),
         ("--export-seconds", "nan"),
+        ("--export-seconds", "9-2"),
+        ("--requests-per-second", "0"),
         ("--refresh-seconds", "0"),
         ("--fault", "nonsense"),
     ],

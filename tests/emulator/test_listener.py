@@ -131,3 +131,17 @@ def test_control_refuses_what_is_no_fault(bare: Emulator, body: str) -> None:
     answer = requests.post(f"{bare.url}/_emulator/faults", data=body, timeout=10)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_journal_over_http(bare: Emulator) -> None:
+    """Another process sees each request and each export."""
+    export = finished(bare)
+    call(bare, "GET", "/export/unknown")
+    seen = requests.get(f"{bare.url}/_emulator/requests", timeout=10).json()
+    assert [(one["route"], one["status"]) for one in seen] == [
+        ("export", 200),
+        ("status", 200),
+        ("status", 404),
+    ]
+    assert seen[0]["export_id"] == seen[1]["export_id"] == export["exportId"]
+    assert requests.get(f"{bare.url}/_emulator/exports", timeout=10).json() == [export]

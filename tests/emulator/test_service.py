@@ -14,6 +14,8 @@ import pytest
 import requests
 
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
+from airflow_provider_segments.emulator._limit import Limit
+from airflow_provider_segments.emulator._service import Settings
 from tests.emulator.support import AUTH, STAMP, call, finished, key_of, s3, status, submit, until
 
 
@@ -240,6 +242,41 @@ def test_refresh_timer_goes_on() -> None:
         until(thrice)
 
 
+def test_exports_of_different_times() -> None:
+    """Between two numbers, the same in every run."""
+    settings = Settings(
+        prefix="", export_seconds=(2, 90), presigned=False, refresh_seconds=None, requests_per_second=None
+    )
+    times = [settings.seconds_of(f"segment {n}", earlier) for n in range(100) for earlier in range(2)]
+    assert times == [settings.seconds_of(f"segment {n}", earlier) for n in range(100) for earlier in range(2)]
+    assert len(set(times)) == 200
+    assert 2 <= min(times) < 10 < 80 < max(times) <= 90
+    with Emulator(bucket=None, export_seconds=(0.1, 0.2)) as emulator:
+        export_id = submit(emulator).json()["exportId"]
+        until(lambda: emulator.exports[export_id] == "COMPLETE")
+
+
+def test_hidden_limit() -> None:
+    """What more is asked for than is allowed gets 429, without a word on how much that is."""
+    with Emulator(bucket=None, requests_per_second=0.001) as emulator:
+        first, second = call(emulator, "GET", "/list"), submit(emulator)
+        assert (first.status_code, second.status_code) == (200, 429)
+        assert "Retry-After" not in second.headers
+        assert emulator.submissions == []
+        assert [record.status for record in emulator.requests] == [200, 429]
+
+
+def test_limit_lets_a_second_pass_at_once() -> None:
+    """A second's requests in a burst, then as many as flow in."""
+    now = 0.0
+    limit = Limit(5, lambda: now)
+    assert [limit.permits() for _ in range(6)] == [True] * 5 + [False]
+    now = 0.4
+    assert [limit.permits() for _ in range(3)] == [True, True, False]
+    now = 1000
+    assert sum(limit.permits() for _ in range(20)) == 5
+
+
 def test_many_pending_exports_slow_nothing_down() -> None:
     """Thousands of pending exports slow nothing down."""
     with Emulator(bucket=None, export_seconds=3600) as emulator, requests.Session() as session:
@@ -259,6 +296,8 @@ def test_many_pending_exports_slow_nothing_down() -> None:
         {"segments": -1},
         {"rows": -1},
         {"export_seconds": -1},
+        {"export_seconds": (2, 1)},
+        {"requests_per_second": 0},
         {"refresh_seconds": 0},
         {"segments": [EmulatedSegment(name="A", segment_id="x"), EmulatedSegment(name="B", segment_id="x")]},
     ],

@@ -46,7 +46,6 @@ def free_port() -> int:
         return port
 
 
-SERVERS = ("api-server", "webserver")
 REASONS = {
     "address already in use": "another program has taken its port meanwhile; run it again",
     "no space left on device": "there is no space left on the disk",
@@ -91,6 +90,9 @@ class RunningAirflow:
     :param parallelism: tasks at a time.
     :param ui: whether to start the web UI too; on Airflow 3 it is always there. Nobody has to log in.
     """
+
+    #: What the other components talk to.
+    servers: tuple[str, ...] = ("api-server", "webserver")
 
     def __init__(
         self,
@@ -169,8 +171,7 @@ class RunningAirflow:
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "logs").mkdir(exist_ok=True)
         (self.home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n")
-        if not (self.home / "airflow.db").exists():
-            self.cli("db", "migrate")
+        self._migrate()
         try:
             for component in self.components:
                 self.start(component)
@@ -182,6 +183,11 @@ class RunningAirflow:
 
     def __exit__(self, *error: object) -> None:
         self.stop_all()
+
+    def _migrate(self) -> None:
+        """Make the metadata database."""
+        if not (self.home / "airflow.db").exists():
+            self.cli("db", "migrate")
 
     def log_file(self, name: str) -> Path:
         """Return where a component writes."""
@@ -208,8 +214,20 @@ class RunningAirflow:
         """Start a component, in a process group of its own."""
         with self.log_file(component).open("ab") as log:
             self._processes[component] = subprocess.Popen(
-                [*AIRFLOW, component], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                self._command(component),
+                env=self.environment | self._variables(component),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+
+    def _command(self, component: str) -> list[str]:
+        """Return what a component runs."""
+        return [*AIRFLOW, component]
+
+    def _variables(self, component: str) -> dict[str, str]:
+        """Return the environment variables that only this component has."""
+        return {}
 
     def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a component with all its children."""
@@ -228,10 +246,10 @@ class RunningAirflow:
     def stop_all(self) -> None:
         """End all components at once; the server last, for the others tell it that they end, and without its farewell."""
         for component, process in self._processes.items():
-            if component not in SERVERS:
+            if component not in self.servers:
                 _signal(process, signal.SIGTERM)
-        for component in sorted(self._processes, key=lambda component: component in SERVERS):
-            self.kill(component, signal.SIGKILL if component in SERVERS else signal.SIGTERM)
+        for component in sorted(self._processes, key=lambda component: component in self.servers):
+            self.kill(component, signal.SIGKILL if component in self.servers else signal.SIGTERM)
 
     def _is_up(self) -> bool:
         jobs = {row[0] for row in self.query("select job_type from job where state = 'running'")}
@@ -257,14 +275,18 @@ class RunningAirflow:
         """Ask until it holds; the time only bounds a test that fails."""
         until = time.monotonic() + seconds
         while not (value := holds()):
-            for component, process in self._processes.items():
+            for component, process in list(self._processes.items()):
                 if process.poll() is not None:
-                    log = self.log_file(component)
-                    raise failure(f"The {component} ended", log.read_text(), log)
+                    self._handle_end(component)
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {seconds} s: {what}; logs are in {self.home / 'logs'}")
             time.sleep(0.2)
         return value
+
+    def _handle_end(self, component: str) -> None:
+        """Say why a component ended that was not told to."""
+        log = self.log_file(component)
+        raise failure(f"The {component} ended", log.read_text(), log)
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> None:
         """Start a DAG run, once the DAG is known."""

@@ -4,31 +4,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_segments.operators.reattach import ExportRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
+from tests.system.killed import DiesRightAfterThePost
 
 SEGMENT_ID = os.environ.get("SEGMENT_ID", "unset")
-
-
-class DiesRightAfterThePost(UserSegmentExportOperator):
-    """In its first try the process is killed as soon as the export's id is stored."""
-
-    def pre_execute(self, context: Any) -> None:
-        if context["ti"].try_number == 1:
-            store = ExportRecord.store_export
-
-            def store_and_die(self: ExportRecord, export: Any) -> None:
-                store(self, export)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-            ExportRecord.store_export = store_and_die  # type: ignore[method-assign]
-        super().pre_execute(context)
 
 
 def exports(dag_id: str, operator: type[UserSegmentExportOperator], **arguments: Any) -> DAG:
