@@ -37,7 +37,8 @@ class _LearnedRate:
     and faster: CUBIC (RFC 9438), but the time in which it returns is given.
     """
 
-    _LOWEST = 1 / 60
+    # Where everything is refused, and where something is accepted: then others may be the ones who send too much.
+    _LOWEST, _LOW = 1 / 60, 1 / 5
     # The least to begin with, for one call says little; and the most if many were sent and few answered.
     _FIRST, _BURST = 1.0, 64.0
     _FALL, _STEEP_FALL = 0.85, 0.5
@@ -75,7 +76,8 @@ class _LearnedRate:
         # Where everything is refused, this rate is no worse than the last one.
         if first or self._accepted:
             self.refused = rate
-        self._base = self.value = max(self._LOWEST, rate * (self._FALL if settled else self._STEEP_FALL))
+        lowest = self._LOW if self._accepted else self._LOWEST
+        self._base = self.value = max(lowest, rate * (self._FALL if settled else self._STEEP_FALL))
         # A minimum of requests, and a part of its time that is not spent in the pause.
         self._return = max(self._RETURN if settled else self._QUICK_RETURN, 10 / self.refused, 40 * pause)
         self._returned = 0.0

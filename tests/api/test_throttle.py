@@ -181,6 +181,17 @@ class TestLearning:
         assert rates[-1] == pytest.approx(1 / 60)
         assert max(in_use(throttle, now, now + 130).values()) > 0.9 * 40
 
+    def test_it_keeps_asking_where_every_second_request_is_refused(self) -> None:
+        """However few it sends: others may send too much. It asks every five seconds, and returns in minutes."""
+        throttle, now = refused_at(40), 1.0
+        for _ in range(60):
+            now = sent_by(throttle, 1, now)[0]
+            throttle.accepted(now)
+            now = sent_by(throttle, 1, now)[0]
+            refuse(throttle, now)
+        assert learned(throttle) == 0.2
+        assert max(in_use(throttle, now, now + 300).values()) > 2
+
     def test_it_returns_to_the_rate_that_was_refused_and_rises(self) -> None:
         """There within half a minute of full use, at three times that after two minutes."""
         used = in_use(settled_at(40), 2.0, 140.0)
