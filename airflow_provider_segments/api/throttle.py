@@ -78,6 +78,7 @@ class _LearnedRate:
             self.refused = rate
         lowest = self._LOW if self._accepted else self._LOWEST
         self._base = self.value = max(lowest, rate * (self._FALL if settled else self._STEEP_FALL))
+        self.refused = max(self.refused, self._base / self._FALL)  # else it could not rise from the lowest
         # A minimum of requests, and a part of its time that is not spent in the pause.
         self._return = max(self._RETURN if settled else self._QUICK_RETURN, 10 / self.refused, 40 * pause)
         self._returned = 0.0
