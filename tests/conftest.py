@@ -50,28 +50,30 @@ settings.load_profile("here")
 CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
-# The files whose tests share one Airflow; a process of pytest-xdist gets them all, before any other file.
-ONE_AIRFLOW = (
-    "tests/system/test_endings.py",
-    "tests/system/test_examples.py",
-    "tests/system/test_faults.py",
+# Files whose tests share what takes long to start, in the order in which they run: one Airflow; another one; a
+# PostgreSQL, and a process that others are forked from. Each group goes to one process of pytest-xdist.
+GROUPS = (
+    ("tests/system/test_endings.py", "tests/system/test_examples.py", "tests/system/test_faults.py"),
+    ("tests/system/test_refresh.py",),
+    ("tests/handoff/", "tests/test_example_dags.py"),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no process ends up alone with it."""
-    order = [*ONE_AIRFLOW, "tests/system/test_refresh.py"]
-    items.sort(key=lambda item: next((i for i, file in enumerate(order) if item.nodeid.startswith(file)), 9))
+    order = [name for group in GROUPS for name in group]
+    items.sort(key=lambda item: next((i for i, name in enumerate(order) if item.nodeid.startswith(name)), 9))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a file to one process, and all that share an Airflow to the same one."""
+    """Give a file to one process, and a group of files to the same one."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "one Airflow" if nodeid.startswith(ONE_AIRFLOW) else super()._split_scope(nodeid)
+            group = next((group for group in GROUPS if nodeid.startswith(group)), None)
+            return group[0] if group else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
 

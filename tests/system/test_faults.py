@@ -61,7 +61,7 @@ def test_storm_of_429s_and_outage(system: System) -> None:
     run = Run(system, "waiting", FEW, "outage")
     run.wait_until_deferred()
     storm(run, seconds=0, refusals=2)
-    storm(run, seconds=0, refusals=2, retry_after="2")
+    storm(run, seconds=0, refusals=1, retry_after="1")
     outage(run, "refuse", seconds=2)
     assert set(run.states) == {"deferred"}
     run.succeeds()
