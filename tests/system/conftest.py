@@ -68,6 +68,7 @@ def running_system(
     dags: Path = HERE / "dags",
     segments: int | list[EmulatedSegment] = 20,
     *,
+    examples: str = "*.py",
     connected: bool = True,
     ui: bool = False,
     **environment: str,
@@ -80,12 +81,14 @@ def running_system(
     :param database: an empty metadata database to copy; None makes one.
     :param dags: the folder of the other DAGs.
     :param segments: the emulator's.
+    :param examples: which of the example DAGs; parsing one takes CPU.
     :param connected: whether Airflow has a Connection to the emulator.
     :param ui: whether Airflow's web UI is needed.
     :param environment: more variables.
     """
-    shutil.copytree(HERE.parents[1] / "example_dags", root / "dags")
-    shutil.copytree(dags, root / "dags", dirs_exist_ok=True)
+    shutil.copytree(dags, root / "dags")
+    for example in (HERE.parents[1] / "example_dags").glob(examples):
+        shutil.copy(example, root / "dags")
     if database:
         (root / "home").mkdir()
         shutil.copy(database, root / "home")
@@ -111,6 +114,7 @@ def running_system(
 
 @pytest.fixture(scope="package")  # ends with its tests, for an idle Airflow takes CPU
 def system(tmp_path_factory: pytest.TempPathFactory, s3_url: str, new_database: Path) -> Iterator[System]:
-    """Airflow with the example DAGs and the tests' own, and the emulator with 20 segments."""
-    with running_system(tmp_path_factory.mktemp("system"), s3_url, new_database) as running:
+    """Airflow with two example DAGs and the tests' own, and the emulator with 20 segments."""
+    root, examples = tmp_path_factory.mktemp("system"), "example_export_*.py"
+    with running_system(root, s3_url, new_database, examples=examples) as running:
         yield running

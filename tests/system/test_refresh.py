@@ -76,7 +76,10 @@ def watching(tmp_path_factory: pytest.TempPathFactory, s3_url: str, new_database
         "SEGMENT_POLL_SECONDS": str(INTERVAL),
         "DIE": str(root / "die"),
     }
-    with running_system(root, s3_url, new_database, HERE / "watchers", segments, **environment) as system:
+    examples = "example_on_refresh.py"
+    with running_system(
+        root, s3_url, new_database, HERE / "watchers", segments, examples=examples, **environment
+    ) as system:
         kept = "select count(*) from asset_state_store"
         system.airflow.wait_until("all baselines", lambda: system.airflow.query(kept) == [(13,)], 180)
         yield Watching(system, root / "die")
