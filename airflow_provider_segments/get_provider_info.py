@@ -15,7 +15,6 @@ _PACKAGE = "airflow_provider_segments"
 
 def get_provider_info() -> dict[str, Any]:
     """Return what Airflow's ``provider_info`` schema asks for."""
-    behaviour = form.ui_field_behaviour()
     return {
         "package-name": "airflow-provider-segments",
         "name": "mParticle Analytics User Segments",
@@ -39,24 +38,27 @@ def get_provider_info() -> dict[str, Any]:
             }
             for name in ("user_segment_to_s3", "user_segment_changes_to_s3")
         ],
-        "connection-types": [
-            {
-                "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",
-                "connection-type": settings.CONN_TYPE,
-                "hook-name": settings.HOOK_NAME,
-                "conn-fields": form.conn_fields(),
-                "ui-field-behaviour": {
-                    "hidden-fields": behaviour["hidden_fields"],
-                    "relabeling": behaviour["relabeling"],
-                    "placeholders": behaviour["placeholders"],
-                },
-            }
-        ],
+        "connection-types": [_connection_type()],
         "extra-links": [
             f"{_PACKAGE}.links.user_segments.{name}" for name in ("ExportedFileLink", "S3FileLink")
         ],
         # Read by Airflow 3.2 and later; `python -m airflow_provider_segments` is the same elsewhere.
         "cli": [f"{_PACKAGE}.cli.definition.airflow_commands"],
+    }
+
+
+def _connection_type() -> dict[str, Any]:
+    behaviour = form.ui_field_behaviour()
+    return {
+        "hook-class-name": f"{_PACKAGE}.hooks.user_segments.UserSegmentsHook",
+        "connection-type": settings.CONN_TYPE,
+        "hook-name": settings.HOOK_NAME,
+        "conn-fields": form.conn_fields(),
+        "ui-field-behaviour": {
+            "hidden-fields": behaviour["hidden_fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        },
     }
 
 
