@@ -106,6 +106,8 @@ def _exit_code(program: str) -> int:
 
 
 def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Airflow 3.0 logs when it is loaded is no answer
     from airflow.providers.common.compat.sdk import DAG  # noqa: F401
 
     import airflow_provider_segments.cli.commands  # noqa: F401 - and with it Airflow
@@ -115,7 +117,7 @@ def _serve() -> None:
         if not (pid := os.fork()):
             os._exit(_carry_out(json.loads(line)))
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
 
 
 if __name__ == "__main__":
