@@ -267,7 +267,7 @@ def wait_in_triggerer(world: World, arguments: dict[str, Any]) -> Any:
             assert world.mono <= ends_by + TOLERANCE + 10, "later than the deadline"
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(
     chance=st.randoms(use_true_random=False),
     deferrable=st.booleans(),
