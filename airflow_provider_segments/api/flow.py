@@ -43,7 +43,7 @@ T = TypeVar("T")
 #: Seconds that a call may take at least, even right at the deadline.
 MIN_SEND_TIMEOUT = 5.0
 _LATEST_TURN = 1.0  # seconds that a call may wait for its turn after its deadline
-_PATIENCE = 3.0  # a poll may be late by so many poll delays, which grow with the export's age
+_SLACK = 3.0  # a poll may be late by so many poll delays, which grow with the export's age
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +188,10 @@ def poll_until(
     if initial_delay > 0:
         outcome = yield Sleep(min(initial_delay, max(0.0, deadline - outcome.monotonic)))
     budget, wait_started, status = RetryBudget(deadline=deadline), outcome.time, None
-    outcome, delay, patience = replace(outcome, value=latest), 0.0, 0.0
+    outcome, delay, slack = replace(outcome, value=latest), 0.0, 0.0
     while True:
         if outcome.value is None:  # always, except when `latest` replaces the first poll
-            outcome, delay = yield from _send_with_retries(call, client, budget, patience)
+            outcome, delay = yield from _send_with_retries(call, client, budget, slack)
         found = _poll_of(outcome, delay, poll_interval, wait_started)
         if found.export is None or found.is_finished:
             return found
@@ -199,7 +199,7 @@ def poll_until(
         if remaining <= 0 or (found.delay > remaining and not final_poll):
             return found
         sleep = Sleep(min(found.delay, remaining), *_log_of(found.export, status))
-        status, patience = found.export.status, _PATIENCE * found.delay
+        status, slack = found.export.status, _SLACK * found.delay
         del found, outcome  # thousands of waits may sleep at a time
         outcome = yield sleep
 
@@ -233,14 +233,14 @@ def _log_of(export: SegmentExport, last_status: Any) -> tuple[str | None, int]:
 
 
 def _send_with_retries(
-    call: Call[Any], client: Client, budget: RetryBudget | None, patience: float = 0.0
+    call: Call[Any], client: Client, budget: RetryBudget | None, slack: float = 0.0
 ) -> Flow[tuple[Outcome, float]]:
     """Return the outcome of the last attempt and, if it failed, the delay after which another may be made."""
     failures, connect, place = Failures(), Connect(), None
     while True:
         outcome = yield connect  # first: the rate limit and the retry limit are read from the Connection
         allowed = budget or RetryBudget.default(client.max_retries)
-        place = place or client.throttle.place(outcome.monotonic, patience)
+        place = place or client.throttle.place(outcome.monotonic, slack)
         outcome, sent_at = yield from _send_once(call, client, allowed, outcome, place)
         if news := client.throttle.news():
             yield Sleep(0.0, news, logging.WARNING)

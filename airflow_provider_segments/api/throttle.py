@@ -145,9 +145,9 @@ class Throttle:
         """Set the Connection's rate limit; a learned one can only be lower."""
         self._ceiling = per_second or math.inf
 
-    def place(self, now: float, patience: float = 0.0) -> Place:
+    def place(self, now: float, slack: float = 0.0) -> Place:
         """Return a place for a call that is due now, behind those that have to be sent within so many seconds."""
-        return now + patience, next(self._numbers)
+        return now + slack, next(self._numbers)
 
     def turn(self, place: Place, now: float) -> float:
         """Return 0.0 if a call may be sent now; if not, it waits in the queue and asks again after so many seconds."""

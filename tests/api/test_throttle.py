@@ -122,7 +122,7 @@ class TestQueue:
         assert throttle.turn(of_an_hour, 2.0) == 0.0
 
     def test_nobody_waits_for_ever(self) -> None:
-        """Whoever comes later than the patience lasts is behind."""
+        """Whoever comes after its slack is behind."""
         throttle = Throttle()
         assert throttle.place(0.0, 180.0) < throttle.place(181.0, 0.0)
 
