@@ -14,7 +14,7 @@ from itertools import count
 
 __all__ = ["Place", "Throttle"]
 
-#: The place of a call in the queue: the time by which it should be sent, and a number that tells equal ones apart.
+#: The place of a call in the queue: the time by which it should be sent, and a number that keeps equal times in order.
 Place = tuple[float, int]
 
 # Seconds. One odd Retry-After must not stop all callers for days; only the one who received it waits that long.

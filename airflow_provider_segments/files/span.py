@@ -37,12 +37,10 @@ class Body:
     close: Callable[[], None]
     start: int = 0  # where in the file it begins
     size: int | None = None  # of the whole file in bytes, if known
-    validator: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # lets a later request fail if the file has changed
-    metadata: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what the copy of the file keeps, by boto3's names
+    # Lets a later request fail if the file has changed.
+    validator: Mapping[str, Any] = field(default_factory=dict)
+    # What the copy of the file keeps, by boto3's names.
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     has_ranges: bool = False  # whether the server says that it answers requests for a range
 
 
