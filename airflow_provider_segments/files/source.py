@@ -41,11 +41,12 @@ class Source(io.RawIOBase):
     def __init__(self, filename: str, fetch: Fetch, max_retries: int = DEFAULT_RETRIES) -> None:
         self.filename, self.bytes_read = filename, 0
         self._span = Span(filename, fetch, max_retries, self.clock)
+        # Before the first request, which may fail: Python closes an object that is never returned, too.
+        self._part = memoryview(b"")
+        self._ahead: _ReadAhead | None = None
         first = self._span.open()
         self.size: int | None = first.size
         self.metadata: Mapping[str, Any] = first.metadata
-        self._part = memoryview(b"")
-        self._ahead: _ReadAhead | None = None
         if first.has_ranges and first.validator and first.size and first.size > 2 * _PART:
             self._span.end = _PART
             self._ahead = _ReadAhead(self._span, first)
