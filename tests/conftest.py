@@ -51,11 +51,16 @@ CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
 # Files whose tests share what takes long to start, in the order in which they run: one Airflow; another one; a
-# PostgreSQL, and a process that others are forked from. Each group goes to one process of pytest-xdist.
+# PostgreSQL, and a process that others are forked from; such processes for commands. Each group goes to one process
+# of pytest-xdist.
 GROUPS = (
     ("tests/system/test_endings.py", "tests/system/test_examples.py", "tests/system/test_faults.py"),
     ("tests/system/test_refresh.py",),
-    ("tests/handoff/", "tests/test_example_dags.py"),
+    (
+        *("tests/handoff/", "tests/test_example_dags.py", "tests/test_recipes.py", "tests/test_docs.py"),
+        "tests/transfers/test_dag_runs.py",
+    ),
+    ("tests/cli/",),
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.emulator import Emulator
 
 BUCKET = "my-bucket"
+LOADED = forked.Interpreter("tests.api_routes")
 # Up to Airflow 3.2, `dags test` and `dag.test()` do not wait until their API server in the same process is ready.
 WAIT_FOR_THE_API_SERVER = """
 import asyncio
@@ -70,15 +70,9 @@ def run(dag_id: str, environment: dict[str, str]) -> str:
 
 
 def _airflow(environment: dict[str, str], *arguments: str) -> str:
-    settings = {name: value for name, value in environment.items() if name.startswith("AIRFLOW__")}
-    done = _interpreter(tuple(settings.items())).run(__file__, *arguments, env=environment)
+    done = LOADED.run(__file__, *arguments, env=environment)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-6000:]
     return done.stdout + done.stderr
-
-
-@cache
-def _interpreter(settings: tuple[tuple[str, str], ...]) -> forked.Interpreter:
-    return forked.Interpreter("tests.api_routes", **dict(settings))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,10 @@ def _carry_out(job: Mapping[str, Any]) -> int:
     os.environ.update(job["env"])
     os.chdir(job["cwd"])
     program, sys.argv = job["argv"][0], job["argv"]
+    from airflow import settings
+
+    sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    settings.configure_vars()  # which were set when Airflow was loaded, such as the folder of the DAGs
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the jobs that follow are not this one's
     with ExitStack() as streams:
         for number, name in ((1, "stdout"), (2, "stderr")):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
 import tomllib
@@ -19,11 +18,10 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.connection.form import DEFAULT_HOST, EXTRA_FIELDS, ui_field_behaviour
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from tests import dag_runs, forked, prose, retry_table
+from tests import dag_runs, prose, retry_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = str(ROOT / "example_dags")
-LOADED = forked.Interpreter(AIRFLOW__CORE__DAGS_FOLDER=EXAMPLES, PYTHONPATH=EXAMPLES)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Its blocks make one DAG, which tests/handoff runs.
 ONE_DAG = {"handoff.md"}
@@ -66,7 +64,7 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
     shown.write_text(code)
     (tmp_path / "conftest.py").write_text(dag_runs.WAIT_FOR_THE_API_SERVER)
     program = ["pytest", "-p", "no:cacheprovider", str(shown)] if has_test else [str(shown)]
-    done = LOADED.run(*program, env=os.environ | {"PYTHONPATH": EXAMPLES})
+    done = dag_runs.LOADED.run(*program, env=dag_runs.environment(EXAMPLES, PYTHONPATH=EXAMPLES))
     assert done.returncode == 0, done.stdout + done.stderr
     assert not has_test or "1 passed" in done.stdout
 

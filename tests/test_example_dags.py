@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.emulator import Emulator
-from tests import dag_runs, forked
+from tests import dag_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,6 @@ ELSEWHERE = {"example_segment_to_postgres", "example_segment_to_redshift", "exam
     "example_export_many_segments",
     "example_sync_changed_segments",  # below
 }
-
-
-LOADED = forked.Interpreter()
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def s3(s3_url: str) -> Any:
 def test_parses_without_a_connection(name: str) -> None:
     """No call is made, no Connection read; the file says what it needs."""
     path = EXAMPLES / f"{name}.py"
-    done = LOADED.run(path, env=dag_runs.environment(EXAMPLES))
+    done = dag_runs.LOADED.run(path, env=dag_runs.environment(EXAMPLES))
     assert done.returncode == 0, done.stderr
     assert "\nNeeds:\n" in path.read_text()
 

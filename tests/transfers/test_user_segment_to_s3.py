@@ -25,7 +25,6 @@ from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
 from airflow_provider_segments.triggers.events import finished_event
-from tests import dag_runs
 from tests.support import FakeStore, context
 from tests.system.running_airflow import free_port
 
@@ -366,43 +365,6 @@ def test_source_fits_a_model() -> None:
     nothing = SegmentExport.model_validate({"export_id": "e", "status": "COMPLETE", "filename": None})
     with pytest.raises(UserSegmentsException, match="names no file"):
         operator().execute_complete(context(), finished_event(nothing), export_id="e")
-
-
-@pytest.mark.usefixtures("database")
-def test_lineage_of_a_run(service: Emulator, s3: Any, tmp_path: Path) -> None:
-    """OpenLineage's own listener, in a real run, tells of the segment and the object."""
-    told = tmp_path / "lineage.json"
-    transport = {"type": "file", "log_file_path": str(told), "append": True}
-    variables = dag_runs.environment(EXAMPLES, **dag_runs.connections(service, s3.meta.endpoint_url))
-    variables |= {
-        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
-        "SEGMENT_NAME": "Small",
-        "SEGMENT_BUCKET": BUCKET,
-    }
-    dag_runs.run("example_segment_to_s3", variables)
-    events = [json.loads(line) for line in told.read_text().splitlines()]
-    (complete,) = [
-        event
-        for event in events
-        if event["eventType"] == "COMPLETE" and event["job"]["name"].endswith(".segment_to_s3")
-    ]
-    (key,) = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
-    assert [(data["namespace"], data["name"]) for data in complete["inputs"]] == [
-        (service.url, "segments/s-1")
-    ]
-    assert [(data["namespace"], data["name"]) for data in complete["outputs"]] == [(f"s3://{BUCKET}", key)]
-
-
-@pytest.mark.usefixtures("database")
-def test_runs_where_operators_may_not_be_nested(service: Emulator, s3: Any, tmp_path: Path) -> None:
-    """Airflow 2 takes a second `execute` for a nested operator, which it warns of or forbids."""
-    example = (EXAMPLES / "example_segment_to_s3.py").read_text()
-    (tmp_path / "dag.py").write_text(example.replace("retries=2,", "allow_nested_operators=False,"))
-    variables = dag_runs.environment(tmp_path, **dag_runs.connections(service, s3.meta.endpoint_url))
-    variables |= {"SEGMENT_NAME": "Small", "SEGMENT_BUCKET": BUCKET}
-    log = dag_runs.run("example_segment_to_s3", variables)
-    assert "outside" not in log
-    assert len(s3.list_objects_v2(Bucket=BUCKET)["Contents"]) == 1
 
 
 @pytest.mark.usefixtures("service")
