@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 # Before Airflow is imported: it reads its home and configuration once, and must not find any of the user's.
@@ -29,6 +30,7 @@ for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "AWS_PROF
 for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
     os.environ.pop(name, None)
 
+import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from tests.support import Client
 
 pytest_plugins = ["airflow_provider_segments.emulator.pytest_plugin"]
+
+# Else each client of boto3 parses the model of S3 again, which takes longer than most tests.
+botocore.session.create_loader = cache(botocore.session.create_loader)
+
 
 # No test may depend on how fast the machine is.
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))

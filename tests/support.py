@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from http.server import HTTPServer
+from threading import Thread
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 from airflow_provider_segments.utils.clock import Clock
@@ -19,9 +22,22 @@ except ImportError:
     from airflow.utils.context import OutletEventAccessors  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_segments.api.models import SegmentExport, UserSegment
+
+
+Server = TypeVar("Server", bound=HTTPServer)
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """Let a server answer on a thread of its own while the context lasts."""
+    with server:
+        # By default it looks every half second whether it shall end.
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 class FakeClock(Clock):

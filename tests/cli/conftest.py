@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.support import TOKEN
+from tests.support import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,10 +85,6 @@ def slow_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SlowH
     fields["host"] = f"http://127.0.0.1:{host.server.server_address[1]}"
     monkeypatch.setenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT", json.dumps(fields))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "home"))
-    thread = threading.Thread(target=host.server.serve_forever, daemon=True)
-    thread.start()
-    yield host
-    host.go_on.set()
-    host.server.shutdown()
-    host.server.server_close()
-    thread.join()
+    with serving(host.server):
+        yield host
+        host.go_on.set()

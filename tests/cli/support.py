@@ -35,10 +35,12 @@ BOTH = [
 ]
 
 
-# As `python -m` loads Airflow, and where there is no database.
-LOADED = forked.Interpreter(
-    AIRFLOW__LOGGING__LOGGING_LEVEL="CRITICAL", AIRFLOW_HOME=tempfile.mkdtemp(prefix="airflow-home-")
-)
+# As the programs load Airflow, and where there is no database.
+HOME = tempfile.mkdtemp(prefix="airflow-home-")
+LOADED = {
+    OURS: forked.Interpreter(AIRFLOW__LOGGING__LOGGING_LEVEL="CRITICAL", AIRFLOW_HOME=HOME),
+    AIRFLOW: forked.Interpreter("airflow.cli.cli_parser", AIRFLOW_HOME=HOME),
+}
 
 
 def check(stdout: str, stderr: str) -> None:
@@ -57,11 +59,11 @@ def run(
     in_new_interpreter: bool = False,
 ) -> Any:
     """Run a command to its end."""
-    if program == OURS and not in_new_interpreter:
-        done = LOADED.run(OURS[1], *arguments, cwd=cwd)
-    else:
+    if in_new_interpreter:
         command = [sys.executable, *program, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    else:
+        done = LOADED[program].run(*program[1:], *arguments, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     check(done.stdout, done.stderr)
     assert len(done.stderr.splitlines()) <= 2 or code == 2 or program == AIRFLOW, done.stderr

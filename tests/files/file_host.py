@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from tests.support import serving
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -93,7 +95,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def file_host(cuts: list[int], **options: Any) -> Iterator[FileHost]:
     """Serve while the context lasts."""
-    with FileHost(cuts, **options) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(FileHost(cuts, **options)) as server:
         yield server
-        server.shutdown()

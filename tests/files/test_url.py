@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.connection.settings import Settings, read_settings
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.url import open_url
-from tests.support import FakeClock
+from tests.support import FakeClock, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,10 +104,8 @@ def host() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Host)
     server.seen, server.busy = [], 0
     server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 def settings() -> Settings:

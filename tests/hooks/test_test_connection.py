@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+from tests.support import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,13 +51,11 @@ def test_test_connection_to_another_server(status: int, monkeypatch: pytest.Monk
 
         def log_message(self, *_: object) -> None: ...
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as server:
         fields = {"conn_type": "mparticle_analytics", "login": "k", "password": "t"}
         host = {"host": f"http://127.0.0.1:{server.server_port}"}
         monkeypatch.setenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT", json.dumps(fields | host))
         ok, message = UserSegmentsHook().test_connection()
-        server.shutdown()
     assert not ok
     assert message.startswith("Not the API. ")
     assert f"HTTP {status}" in message
