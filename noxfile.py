@@ -41,7 +41,15 @@ UNIT_TESTS = ("-m", "not system", "-n", "3", "--dist", "loadfile", "--no-loadsco
 # major version has those that need no Airflow, too. The pages are tried where all tests run.
 PAGES = ["handoff", "test_docs.py", "test_recipes.py"]
 PROGRAMS = ["cli", "test_example_dags.py", "transfers/test_dag_runs.py"]
-NO_AIRFLOW = ["api", "emulator", "files", "scale", "test_access.py", "test_environments.py", "test_properties.py"]
+NO_AIRFLOW = [
+    "api",
+    "emulator",
+    "files",
+    "scale",
+    "test_access.py",
+    "test_environments.py",
+    "test_properties.py",
+]
 NEWEST_PYTHON = {("3.12", "2.11"), ("3.13", "3.3")}
 ONE_EXAMPLE = "tests/system/test_examples.py::test_export_segment"
 
