@@ -74,7 +74,7 @@ with DAG(
     refreshed = UserSegmentsListOperator(
         task_id="list_refreshed_segments",
         name_pattern="^{{ params.segment_name | escape }}$",
-        refreshed_since="{{ prev_start_date_success or '' }}",
+        refreshed_since="{{ prev_data_interval_end_success | default('', true) }}",
     )
 
     changes = UserSegmentChangesToS3Operator(

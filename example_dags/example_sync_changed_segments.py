@@ -2,8 +2,9 @@
 """
 Copy each user segment that the service has refreshed since the last run into a bucket of yours, under the day's date.
 
-Static segments never change. The first run exports every Dynamic segment, the next ones those refreshed since the start
-of the last successful run, each by a mapped task of its own.
+Static segments never change. The first run exports every Dynamic segment, the next ones those refreshed since the last
+successful run was due, each by a mapped task of its own. Unlike the time when a run began, the time when it was due
+stays the same when somebody clears its tasks.
 
 Needs:
 
@@ -43,7 +44,7 @@ with DAG(
     changed = UserSegmentsListOperator(
         task_id="list_changed_segments",
         segment_type="Dynamic",
-        refreshed_since="{{ prev_start_date_success or '' }}",
+        refreshed_since="{{ prev_data_interval_end_success | default('', true) }}",
     )
 
     UserSegmentToS3Operator.partial(
@@ -51,5 +52,5 @@ with DAG(
         s3_bucket="{{ params.bucket }}",
         replace=True,  # a second run of the day brings fresher data
         retries=2,
-        max_active_tis_per_dag=16,
+        max_active_tis_per_dag=16,  # before Airflow 3.2.2, only a pool limits deferred tasks
     ).expand_kwargs(changed.output.map(target))

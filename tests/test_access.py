@@ -126,6 +126,13 @@ def test_replace_needs_the_right_to_put_only(allow: Callable[..., None]) -> None
 COPY, STREAM = "Copy inside S3", "Stream with other credentials"
 
 
+def test_bucket_in_another_account_allows_what_the_role_may() -> None:
+    """moto knows no other accounts; but the bucket's policy has the statements of the policy that writes."""
+    (_, write), (_, bucket) = policies(STREAM), policies("Cross-account")
+    role = {"AWS": "arn:aws:iam::111122223333:role/airflow-worker"}
+    assert bucket["Statement"] == [statement | {"Principal": role} for statement in write["Statement"]]
+
+
 @pytest.mark.parametrize(
     ("way", "bucket", "right", "work"),
     [

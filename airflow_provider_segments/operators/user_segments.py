@@ -121,7 +121,7 @@ def _moment(value: Any) -> datetime | None:
             raise ConfigurationError(
                 f"refreshed_since is {value!r} once rendered, but it has to be a time such as "
                 "'2026-01-31T04:00:00+00:00', or empty. If it comes from a template that may have none, write "
-                "\"{{ prev_start_date_success or '' }}\"."
+                "\"{{ prev_data_interval_end_success | default('', true) }}\"."
             ) from error
     if value is None or isinstance(value, str):
         return None

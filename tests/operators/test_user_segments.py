@@ -357,7 +357,7 @@ def test_list_refreshed_since(connect: Callable[..., None]) -> None:
     ("filters", "words"),
     [
         ({"refreshed_since": "yesterday"}, "refreshed_since is 'yesterday' once rendered"),
-        ({"refreshed_since": "None"}, "prev_start_date_success or ''"),
+        ({"refreshed_since": "None"}, "prev_data_interval_end_success \\| default"),
         ({"refreshed_since": 5}, "a datetime or ISO 8601 text"),
         ({"name_pattern": "("}, "not a valid regular expression"),
         ({"segment_type": "dynamic"}, "'Static' or 'Dynamic'"),
