@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -33,6 +34,8 @@ def triggers(kind: str, count: int, interval: float | None) -> list[Any]:
 
         return [UserSegmentExportTrigger(f"export-{n}", poll_interval=interval) for n in range(count)]
     if kind == "aiohttp":
+        import airflow.jobs.triggerer_job_runner  # noqa: F401 - for the garbage collector, whose passes it makes long
+
         session = bare_session()
         return [SimpleNamespace(run=partial(bare_wait, session, n, interval or 5)) for n in range(count)]
     from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
@@ -70,20 +73,38 @@ async def drain(trigger: Any) -> None:
         return
 
 
+class Collector:
+    """How long the passes of Python's garbage collector take, which hold up the event loop."""
+
+    def __init__(self) -> None:
+        self.seconds = self.longest = self._begun = 0.0
+        gc.callbacks.append(self._on_pass)
+
+    def _on_pass(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._begun = time.monotonic()
+        else:
+            took = time.monotonic() - self._begun
+            self.seconds, self.longest = self.seconds + took, max(self.longest, took)
+
+
 async def measure(kind: str, count: int, seconds: float, interval: float | None) -> dict[str, float]:
     """Start all waits, in the way of the triggerer, and let them wait for a while."""
     # What is loaded and opened once does not count for each wait.
     warm_up = [asyncio.create_task(drain(trigger)) for trigger in triggers(kind, 1, interval)]
     await asyncio.sleep(2)
     made = triggers(kind, count, interval)
+    collector = Collector()
     before = memory()
     stall, cpu = 0.0, time.process_time()
     starting = asyncio.create_task(start(made))
     until = time.monotonic() + seconds
     while (begun := time.monotonic()) < until:
+        collected = collector.seconds
         await asyncio.sleep(_TICK)
-        stall = max(stall, time.monotonic() - begun - _TICK)
-    found = {"cpu": time.process_time() - cpu, "stall": stall, "memory": memory() - before}
+        stall = max(stall, time.monotonic() - begun - _TICK - (collector.seconds - collected))
+    found = {"cpu": time.process_time() - cpu, "memory": memory() - before}
+    found |= {"stall": stall, "collector": collector.longest}
     waits = await starting
     for wait in [*warm_up, *waits]:
         wait.cancel()
