@@ -119,7 +119,7 @@ def compare(
     for_duckdb = int(memory_in_bytes(memory_limit) * _DUCKDBS_SHARE)
     parts = min(1 + _PARTS_PER_LIMIT * sum(sizes) // max(for_duckdb, 1), _MOST_PARTS)
     with database(folder, memory_limit, for_duckdb) as connection:
-        comparison = Comparison(connection, keys, parts)
+        comparison = Comparison(connection, folder, keys, parts)
         old = comparison.load("previous", (previous or current).columns, previous)
         new = comparison.load("current", current.columns, current)
         _warn(old, new, keys)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ComparisonError, CsvError
-from airflow_provider_segments.files.csv_file import has_quotes
+from airflow_provider_segments.files.csv_file import has_quotes, mixes_line_ends, with_line_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +28,7 @@ __all__ = ["KINDS", "Comparison", "Table", "database"]
 #: The kinds of rows that differ; each has a file of this name.
 KINDS = ("added", "removed", "changed")
 _MOST_THREADS = 4
+_LINE_BREAK = re.compile(r"[\r\n]")
 _ERROR_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _ERROR_REASON = re.compile(
     r"^((?:Expected Number|Value with|Invalid unicode|Maximum line|The CSV Parser)[^\n]*)", re.M
@@ -76,8 +77,8 @@ class Table:
 class Comparison:
     """Two tables in a database, compared part by part of the keys' hashes."""
 
-    def __init__(self, connection: Any, keys: Sequence[str], parts: int) -> None:
-        self._connection, self._keys, self._parts = connection, keys, parts
+    def __init__(self, connection: Any, folder: Path, keys: Sequence[str], parts: int) -> None:
+        self._connection, self._folder, self._keys, self._parts = connection, folder, keys, parts
 
     def load(self, name: str, columns: tuple[str, ...], file: CsvFile | None) -> Table:
         """Load a file into a table and drop rows whose key is there already."""
@@ -92,10 +93,7 @@ class Comparison:
         keys = ", ".join(f"coalesce(c{columns.index(key)}, '')" for key in self._keys)
         # An empty line of a file with one column is no row; in others, DuckDB skips it.
         rows = "where c0 is not null" if len(columns) == 1 else ""
-        self._read(
-            f"insert into {name} select {values}, hash({keys}) % {self._parts} from {_reader(file)} {rows}",
-            file,
-        )
+        self._read(f"insert into {name} select {values}, hash({keys}) % {self._parts} from {{}} {rows}", file)
         return replace(
             table, duplicates=sum(self._drop_duplicates(table, part) for part in range(self._parts))
         )
@@ -136,10 +134,20 @@ class Comparison:
         return self._connection.execute(statement)
 
     def _read(self, statement: str, file: CsvFile) -> None:
+        """Fill the statement in with the file, or with a copy of it if DuckDB can't take its line ends."""
+        if not _LINE_BREAK.search("".join(file.columns)):  # else DuckDB may misread the rows without an error
+            try:
+                return self._execute_on(statement, file)
+            except CsvError:
+                if not mixes_line_ends(file):
+                    raise
+        self._execute_on(statement, with_line_feeds(file, self._folder / "copy.csv"))
+
+    def _execute_on(self, statement: str, file: CsvFile) -> None:
         import duckdb
 
         try:
-            self._execute(statement)
+            self._execute(statement.format(_reader(file)))
         except duckdb.InvalidInputException as error:
             raise CsvError(f"{file.name} can't be read as CSV: {_reason(str(error))}.") from None
 
@@ -174,7 +182,8 @@ def _reader(file: CsvFile) -> str:
     path = re.sub(r"([*?[])", r"[\1]", str(file.path.absolute()))  # DuckDB takes it for a pattern
     return (
         f"read_csv({_text(path)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel})"
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel}, "
+        "compression = 'none')"
     )
 
 

@@ -7,20 +7,21 @@ import codecs
 import csv
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_segments.api.errors import ColumnsError, CsvError
 from airflow_provider_segments.api.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["CsvFile", "has_quotes", "listed", "open_csv"]
+__all__ = ["CsvFile", "has_quotes", "listed", "mixes_line_ends", "open_csv", "with_line_feeds"]
 
 _DELIMITERS = ",;\t|"
 _LONGEST_HEADER = _CHUNK = 1024 * 1024
+_LONGEST_FIELD = 2_000_000  # as DuckDB has it; Python's own limit is lower
 # What HTML, XML and JSON begin with.
 _MARKUP = ("<", "{", "[")
 
@@ -83,14 +84,39 @@ def has_quotes(file: CsvFile) -> bool:
     with file.path.open("rb") as stream:
         marks = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(_CHUNK), b""))
     if marks % 2:  # only then one may be open
-        with file.path.open(encoding="utf-8", errors="replace", newline="") as text:
-            rows = csv.reader(text, delimiter=file.delimiter, strict=True)
-            try:
-                for _ in rows:
-                    pass
-            except csv.Error as error:
-                raise CsvError(f"{file.name} can't be read as CSV: line {rows.line_num}: {error}.") from error
+        for _ in _rows(file):
+            pass
     return marks > 0
+
+
+def mixes_line_ends(file: CsvFile) -> bool:
+    """
+    Return whether there are line ends of more than one kind in a file, in quotation marks or not.
+
+    :param file: the file.
+    """
+    with file.path.open(encoding="latin-1") as text:
+        while text.read(_CHUNK):
+            pass
+        return isinstance(text.newlines, tuple)
+
+
+def with_line_feeds(file: CsvFile, path: Path) -> CsvFile:
+    """
+    Copy a file so that each row ends with a line feed, and the header is a line of numbers.
+
+    :param file: the file.
+    :param path: where to write the copy.
+    :raises CsvError: the file is not CSV.
+    """
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as copy:
+        # The writer would not quote a carriage return otherwise.
+        writer = csv.writer(copy, delimiter=file.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        rows = _rows(file)
+        next(rows)
+        writer.writerow(range(len(file.columns)))
+        writer.writerows(rows)
+    return replace(file, path=path)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -114,6 +140,16 @@ def _looks_like(text: str) -> str:
     if "\0" in text:
         return "it has binary data"
     return f"it begins with {quoted(text.lstrip()[0])}, as HTML, XML and JSON do"
+
+
+def _rows(file: CsvFile) -> Iterator[list[str]]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+    with file.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        rows = csv.reader(text, delimiter=file.delimiter, strict=True)
+        try:
+            yield from rows
+        except csv.Error as error:
+            raise CsvError(f"{file.name} can't be read as CSV: line {rows.line_num}: {error}.") from error
 
 
 def _header(text: str, delimiter: str, name: str) -> list[str]:

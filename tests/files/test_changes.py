@@ -130,6 +130,38 @@ def test_line_breaks_in_a_large_file(tmp_path: Path) -> None:
     assert counts(found) == (0, 0, 0, 200_000)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id,n\r\n1,a\n2,b\n",
+        b"id,n\n1,a\r\n2,b\n",
+        b"id,n\r\n1,a\r2,b",
+        b'\xef\xbb\xbf"id",n\r\n"1","a"\n\n2,b\r\n',
+    ],
+)
+def test_line_ends_of_several_kinds(tmp_path: Path, content: bytes) -> None:
+    """Each ends a row, as in a file that two programs have written."""
+    found, _ = compared(tmp_path, b"id,n\n1,a\n2,b\n", content)
+    assert counts(found) == (0, 0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'id,"n\nm"\r\n1,a\r\n', b'id,"n\r\nm"\n1,a\n', b'\xef\xbb\xbf"i\nd",n\n1,a\n'],
+)
+def test_line_break_in_the_header(tmp_path: Path, content: bytes) -> None:
+    """It neither hides rows nor makes one, whatever the other lines end with."""
+    found, files = compared(tmp_path, content, content.replace(b"1,a", b'1,"a\r\nb\r"'))
+    assert counts(found) == (0, 0, 1, 0)
+    assert parsed(files["changed"]) == (found.columns, [("1", "a\r\nb\r")])
+
+
+def test_long_fields(tmp_path: Path) -> None:
+    """They may be longer than Python's own reader has them, beside an odd number of quotation marks too."""
+    content = b"id,n\n1," + b"x" * 200_000 + b'\n2,5"\n'
+    assert counts(compared(tmp_path, content, content)[0]) == (0, 0, 0, 2)
+
+
 def test_first_file(tmp_path: Path) -> None:
     """Everybody is added, and the other files have the header."""
     found, files = compared(tmp_path, None, b"id;name\n1;a\n2;\n")
@@ -237,11 +269,11 @@ def test_no_csv(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 def test_path_is_no_pattern(tmp_path: Path) -> None:
-    """A file's name is taken to the letter."""
-    for name in ("a1.csv", "a[1]*'.csv"):
+    """A file's name is taken to the letter, and says nothing of what is in it."""
+    for name in ("a1.csv.gz", "a[1]*'.csv.gz"):
         (tmp_path / name).write_text(f"id\n{name}\n")
-    found = compare(None, open_csv(tmp_path / "a[1]*'.csv", "it"), tmp_path)
-    assert (found.added, (tmp_path / "added.csv").read_text()) == (1, "id\na[1]*'.csv\n")
+    found = compare(None, open_csv(tmp_path / "a[1]*'.csv.gz", "it"), tmp_path)
+    assert (found.added, (tmp_path / "added.csv").read_text()) == (1, "id\na[1]*'.csv.gz\n")
 
 
 def test_too_little_memory(tmp_path: Path) -> None:
