@@ -41,7 +41,9 @@ _REQUEST_ARGS = (
     "SSECustomerKey",
     "SSECustomerKeyMD5",
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What a header's name is made of, and what its value has not; a key of encryption is sent in base64.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_HEADER_VALUE = re.compile(r"[^\t\x20-\x7e]")
 _MEBIBYTE = 1024 * 1024
 _PART = 8 * _MEBIBYTE
 # Of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -214,6 +216,9 @@ class Destination:
         from botocore.exceptions import MissingDependencyException
 
         client = self._client
+        for name, value in self._transfer_config_args.items():
+            if isinstance(value, float) and name != "max_bandwidth":
+                raise ConfigurationError(f"transfer_config_args: {name} is {value}, not a whole number.")
         try:
             with create_transfer_manager(client, self._config(None)):
                 pass
@@ -241,9 +246,20 @@ class Destination:
             ParamValidationError, FlexibleChecksumError, MissingDependencyException, TypeError, AttributeError,
         ) as error:  # fmt: skip
             raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
-        for name, value in {**self._extra_args, **self._extra_args.get("Metadata", {})}.items():
-            if isinstance(value, str) and _CONTROL.search(value):
-                raise ConfigurationError(f"extra_args: {name} has a line break or another control character.")
+        self._check_headers(self._extra_args.get("Metadata", {}))
+
+    def _check_headers(self, metadata: Mapping[str, str]) -> None:
+        """Refuse what boto3 finds only when it sends, or signs in another way than it is sent."""
+        for name in metadata:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ConfigurationError(
+                    f"extra_args: Metadata has the name {name!r}; only letters, digits and signs such as - can be in it."
+                )
+        for name, value in {**self._extra_args, **metadata}.items():
+            if isinstance(value, str) and "CustomerKey" not in name and _NO_HEADER_VALUE.search(value):
+                raise ConfigurationError(
+                    f"extra_args: {name} has a line break or another control character, or is not ASCII."
+                )
 
 
 def _shared_args() -> set[str]:

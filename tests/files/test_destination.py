@@ -151,6 +151,11 @@ def test_metadata_that_is_not_ascii(s3: Any) -> None:
         ({"Metadata": {"rows": 1}}, "extra_args: "),
         ({"Metadata": {"rows": "1\n2"}}, "rows has a line break"),
         ({"CacheControl": "private\r"}, "CacheControl has a line break"),
+        ({"ContentDisposition": "attachment; filename=K\u00e4ufer.csv"}, "ContentDisposition .* is not ASCII"),
+        ({"Tagging": "city=\u6771\u4eac"}, "Tagging .* is not ASCII"),
+        ({"Metadata": {"a b": "1"}}, "the name 'a b'"),
+        ({"Metadata": {"a\nb": "1"}}, "the name "),
+        ({"Metadata": {"": "1"}}, "the name ''"),
         ({"ChecksumAlgorithm": "MD6"}, "Unsupported checksum algorithm: md6"),
     ],
 )
@@ -159,6 +164,20 @@ def test_arguments_that_can_not_hold_on_each_way(extra_args: dict[str, Any], wor
     """They are named, before anything is requested."""
     with pytest.raises(ConfigurationError, match=words):
         destination(extra_args).check_arguments()
+
+
+@pytest.mark.usefixtures("s3")
+def test_key_of_any_characters() -> None:
+    """It is no header."""
+    destination({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "\n\u00e4" * 16}).check_arguments()
+
+
+@pytest.mark.usefixtures("s3")
+def test_size_of_parts_that_is_no_whole_number() -> None:
+    """boto3 would find it in the middle of the transfer."""
+    made = Destination("mine", "k.csv", "aws_default", {}, {"multipart_chunksize": 64 * MEBIBYTE / 2})
+    with pytest.raises(ConfigurationError, match="multipart_chunksize is 33554432.0, not a whole number"):
+        made.check_arguments()
 
 
 @pytest.fixture
