@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,14 @@ class Comparison:
         )
 
     def _execute(self, statement: str) -> Any:
-        return self._connection.execute(statement)
+        """Execute on a thread: here, DuckDB would turn what a signal's handler raises into a RuntimeError."""
+        with ThreadPoolExecutor(1) as executor:
+            running = executor.submit(self._connection.execute, statement)
+            try:
+                return running.result()
+            except BaseException:
+                self._connection.interrupt()
+                raise
 
     def _read(self, statement: str, file: CsvFile) -> None:
         """Fill the statement in with the file, or with a copy of it if DuckDB can't take its line ends."""

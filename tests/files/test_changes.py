@@ -6,8 +6,10 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_segments.api.errors import ColumnsError, ComparisonError, ConfigurationError, CsvError
 from airflow_provider_segments.files.changes import KINDS, Changes, compare, memory_in_bytes
+from airflow_provider_segments.files.comparison import Comparison, database
 from airflow_provider_segments.files.csv_file import open_csv
 
 if TYPE_CHECKING:
@@ -293,6 +296,23 @@ def test_memory_limit_that_is_none(limit: Any) -> None:
 def test_memory_limit_in_bytes() -> None:
     """With decimal and binary units, as DuckDB has them."""
     assert [memory_in_bytes(limit) for limit in ("1GB", "1.5 gib", "512MiB")] == [10**9, 3 * 2**29, 2**29]
+
+
+def test_signal_ends_it_with_the_error_of_its_handler(tmp_path: Path) -> None:
+    """As Ctrl-C has, or Airflow's timeout of a task."""
+
+    def handle(*_: Any) -> None:
+        raise TimeoutError("time is up")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    try:
+        with database(tmp_path, "1GB", 10**9) as connection, pytest.raises(TimeoutError, match="time is up"):
+            timer.start()
+            endless = "select count(*) from range(1000000000000) where range % 7 = 3"
+            Comparison(connection, tmp_path, [], 1)._execute(endless)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_without_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
