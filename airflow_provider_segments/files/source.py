@@ -6,7 +6,8 @@ from __future__ import annotations
 import io
 from base64 import b64encode
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
@@ -94,7 +95,6 @@ class _ReadAhead:
 
     def __init__(self, begun: Span, first: Body) -> None:
         self._begun, self._first = begun, first
-        self._executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="read-ahead")
         self._offsets = iter(range(_PART, first.size or 0, _PART))
         self._parts: deque[Future[memoryview]] = deque()
         self._closed = False
@@ -112,11 +112,18 @@ class _ReadAhead:
     def close(self) -> None:
         """Let the connections end, after the bytes that are under way."""
         self._closed = True
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self) -> None:
         if (start := next(self._offsets, None)) is not None:
-            self._parts.append(self._executor.submit(self._read, start))
+            self._parts.append(part := Future())
+            # An executor's threads would hold up the end of the process until a slow server has sent its bytes.
+            Thread(target=self._fulfil, args=(part, start), daemon=True).start()
+
+    def _fulfil(self, part: Future[memoryview], start: int) -> None:
+        try:
+            part.set_result(self._read(start))
+        except Exception as error:  # noqa: BLE001 - for whoever takes the part
+            part.set_exception(error)
 
     def _read(self, start: int) -> memoryview:
         begun, size = self._begun, self._first.size or 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -182,6 +183,13 @@ class TestReadAhead:
         with file_host([], **options) as server, opened(server) as source:
             assert read(source) == DATA
         assert server.range_headers == [None]
+
+    def test_nothing_holds_up_the_end_of_the_process(self, opened: Any) -> None:
+        """However slow the server is: Ctrl-C ends a download."""
+        before = set(threading.enumerate())
+        with file_host([], together=8) as server, opened(server) as source:
+            source.read(1)
+            assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
     def test_closed_before_the_end(self, opened: Any) -> None:
         """No further part is requested."""
