@@ -113,7 +113,7 @@ def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter
         return None
     if rule.reload:
         return 0.0
-    if error.retry_after is not None:
+    if error.retry_after:  # one that is over asks for nothing, and a busy server is not asked at once
         return max(rule.min_delay, error.retry_after) + jitter * max(1.0, error.retry_after / 10)
     if rule.throttles:
         return 0.0  # the throttle decides

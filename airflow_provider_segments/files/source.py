@@ -7,6 +7,7 @@ import io
 from base64 import b64encode
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -148,11 +149,9 @@ def ascii_text(value: str) -> str:
     """Encode a header's value as S3 does where it is not ASCII (RFC 2047): botocore sends only ASCII."""
     if value.isascii():
         return value
-    try:
-        raw = value.encode("latin-1")  # as HTTP libraries decode headers
-    except UnicodeEncodeError:
-        raw = value.encode()
-    return f"=?UTF-8?B?{b64encode(raw.decode(errors='replace').encode()).decode()}?="
+    with suppress(UnicodeError):  # else it is what it seems
+        value = value.encode("latin-1").decode()  # HTTP libraries decode UTF-8 as Latin-1
+    return f"=?UTF-8?B?{b64encode(value.encode()).decode()}?="
 
 
 def ensure_kept(export: SegmentExport) -> ExportFile:
