@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,7 +24,13 @@ __all__ = ["compare_files"]
 
 
 def compare_files(
-    old: str, new: str, terminal: Terminal, *, keys: Sequence[str] | None, output: str | None
+    old: str,
+    new: str,
+    terminal: Terminal,
+    *,
+    keys: Sequence[str] | None,
+    compared: Sequence[str] | None,
+    output: str | None,
 ) -> None:
     """Print how many users were added, removed and changed, and write who into a folder, if there is one."""
     previous, current = (open_csv(_checked(name), printable(name)) for name in (old, new))
@@ -31,7 +38,9 @@ def compare_files(
     changes.log.setLevel(logging.WARNING)
     target = _folder(output) if output is not None else None
     with TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
-        found = changes.compare(previous, current, Path(name), key_columns=keys)
+        found = changes.compare(
+            previous, current, Path(name), key_columns=keys, compare_columns=compared
+        )
         if target:
             for kind in KINDS:
                 with naming(target / f"{kind}.csv"):
@@ -54,8 +63,9 @@ def _checked(name: str) -> Path:
 def _folder(output: str) -> Path:
     """Return the folder, made if it is not there; what it holds already is not overwritten."""
     folder = Path(output)
-    with naming(output):
-        folder.mkdir(exist_ok=True)
+    with naming(output or "An empty --output"):
+        if not os.path.isdir(output):
+            os.mkdir(output)
     if there := [path for kind in KINDS if (path := folder / f"{kind}.csv").exists()]:
         raise FileExistsError(f"{there[0]} exists. Remove it, or give another --output.")
     return folder

@@ -162,7 +162,14 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
 @_command
 def diff(arguments: Namespace, terminal: Terminal) -> None:
     """Compare two exported files."""
-    compare_files(arguments.old, arguments.new, terminal, keys=arguments.key, output=arguments.output)
+    compare_files(
+        arguments.old,
+        arguments.new,
+        terminal,
+        keys=arguments.key,
+        compared=arguments.compare,
+        output=arguments.output,
+    )
 
 
 def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:

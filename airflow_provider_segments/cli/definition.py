@@ -80,6 +80,13 @@ _KEY = _argument(
     metavar="COLUMN",
     help="columns that identify a user (default: the first one)",
 )
+_COMPARE = _argument(
+    "--compare",
+    action="extend",
+    nargs="+",
+    metavar="COLUMN",
+    help="columns whose change makes a changed row (default: all, and then the headers have to be equal)",
+)
 _FOLDER = _argument(
     "--output",
     metavar="DIR",
@@ -101,7 +108,7 @@ COMMANDS = (
         "Download the file of a complete export",
         (_EXPORT_ID, _TO, _FORCE, _AWS_CONN_ID, _CONN_ID),
     ),
-    Command("diff", "diff", "Compare two exported files by key", (_OLD, _NEW, _KEY, _FOLDER)),
+    Command("diff", "diff", "Compare two exported files by key", (_OLD, _NEW, _KEY, _COMPARE, _FOLDER)),
 )
 
 

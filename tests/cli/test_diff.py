@@ -47,6 +47,13 @@ def test_several_keys(files: Path, keys: tuple[str, ...]) -> None:
     assert done.stdout == "added\t2\nremoved\t2\nchanged\t0\nunchanged\t1\n"
 
 
+def test_headers_that_differ(files: Path) -> None:
+    """The columns that count are named by hand, as the message says."""
+    (files / "new.csv").write_text("id,m,n\n1,x,a\n3,y,x\n4,z,d\n")
+    assert "--compare" in run("diff", "old.csv", "new.csv", cwd=files, code=1).stderr
+    assert run("diff", "old.csv", "new.csv", "--compare", "n", cwd=files).stdout == COUNTS
+
+
 def test_duplicate_keys_are_told(files: Path) -> None:
     """On stderr, beside the result."""
     (files / "new.csv").write_text("id,n\n1,a\n1,b\n")
@@ -63,6 +70,7 @@ def test_duplicate_keys_are_told(files: Path) -> None:
         (("old.csv", "empty.csv"), "empty.csv has no header"),
         (("old.csv", "new.csv", "--key", "user"), "no column 'user'"),
         (("old.csv", "new.csv", "--output", "a/b"), "a/b can't be written: No such file"),
+        (("old.csv", "new.csv", "--output", ""), "An empty --output can't be written: No such file"),
         (("old.csv", "new.csv", "--output", "full"), "added.csv exists. Remove it"),
     ],
 )
