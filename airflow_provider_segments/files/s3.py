@@ -41,6 +41,8 @@ _METADATA = (
 _ADVICE = {
     "NoSuchBucket": "There is no such bucket.",
     "ExpiredToken": "Renew the credentials.",
+    # A HEAD's answer, which says no more.
+    "400": "The credentials may have expired, or the object is encrypted with a key that extra_args has to give.",
     "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
     "SignatureDoesNotMatch": "Check the secret access key, and that no proxy changes requests.",
     "InvalidAccessKeyId": "Check the access key.",

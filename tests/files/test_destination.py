@@ -291,6 +291,15 @@ def test_write_only_destination(s3: Any, user: Callable[..., str]) -> None:
         made.exists()
 
 
+def test_request_that_s3_refuses_without_a_reason(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A HEAD has no body, so its message says what it may be."""
+    client = boto3.client("s3", endpoint_url=s3.meta.endpoint_url)
+    monkeypatch.setattr(module, "s3_client", lambda _: client)
+    with Stubber(client) as stub, pytest.raises(FileTransferError, match="credentials may have expired"):
+        stub.add_client_error("head_object", "400", "Bad Request", http_status_code=400)
+        destination().copy(file_location("s3://theirs/e.csv"))
+
+
 @pytest.mark.parametrize("actions", [[], ["s3:ListBucketMultipartUploads"]])
 def test_cleaning_up_is_best_effort(
     s3: Any, user: Callable[..., str], caplog: pytest.LogCaptureFixture, actions: list[str]
