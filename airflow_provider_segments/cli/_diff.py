@@ -38,9 +38,7 @@ def compare_files(
     changes.log.setLevel(logging.WARNING)
     target = _folder(output) if output is not None else None
     with TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
-        found = changes.compare(
-            previous, current, Path(name), key_columns=keys, compare_columns=compared
-        )
+        found = changes.compare(previous, current, Path(name), key_columns=keys, compare_columns=compared)
         if target:
             for kind in KINDS:
                 with naming(target / f"{kind}.csv"):

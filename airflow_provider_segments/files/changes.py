@@ -147,7 +147,7 @@ def _check_columns(previous: CsvFile, current: CsvFile, compared: Sequence[str] 
         what = [f"{listed(new)} added"] * bool(new) + [f"{listed(gone)} dropped"] * bool(gone)
         raise ColumnsError(
             f"{current.name} has another header than {previous.name}: {' and '.join(what)}. Name the columns whose "
-            "change counts (compare_columns, or --compare); one that was added or dropped makes every row a changed one."
+            "change counts (compare_columns, or --compare); one that was added or dropped makes each row a changed one."
         )
 
 

@@ -145,10 +145,12 @@ class Comparison:
         """Fill the statement in with the file, or with a copy of it if DuckDB can't take its line ends."""
         if not _LINE_BREAK.search("".join(file.columns)):  # else DuckDB may misread the rows without an error
             try:
-                return self._execute_on(statement, file)
+                self._execute_on(statement, file)
             except CsvError:
                 if not mixes_line_ends(file):
                     raise
+            else:
+                return
         self._execute_on(statement, with_line_feeds(file, self._folder / "copy.csv"))
 
     def _execute_on(self, statement: str, file: CsvFile) -> None:

@@ -253,7 +253,7 @@ class Destination:
         for name in metadata:
             if not _HEADER_NAME.fullmatch(name):
                 raise ConfigurationError(
-                    f"extra_args: Metadata has the name {name!r}; only letters, digits and signs such as - can be in it."
+                    f"extra_args: Metadata has the name {name!r}; letters, digits and signs such as - can be in it."
                 )
         for name, value in {**self._extra_args, **metadata}.items():
             if isinstance(value, str) and "CustomerKey" not in name and _NO_HEADER_VALUE.search(value):

@@ -307,10 +307,15 @@ def test_signal_ends_it_with_the_error_of_its_handler(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGUSR1, handle)
     timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
     try:
-        with database(tmp_path, "1GB", 10**9) as connection, pytest.raises(TimeoutError, match="time is up"):
-            timer.start()
-            endless = "select count(*) from range(1000000000000) where range % 7 = 3"
-            Comparison(connection, tmp_path, [], 1)._execute(endless)
+        with database(tmp_path, "1GB", 10**9) as connection:
+            comparison = Comparison(connection, tmp_path, [], 1)
+
+            def run() -> None:
+                timer.start()
+                comparison._execute("select count(*) from range(1000000000000) where range % 7 = 3")
+
+            with pytest.raises(TimeoutError, match="time is up"):
+                run()
     finally:
         signal.signal(signal.SIGUSR1, before)
 

@@ -151,7 +151,10 @@ def test_metadata_that_is_not_ascii(s3: Any) -> None:
         ({"Metadata": {"rows": 1}}, "extra_args: "),
         ({"Metadata": {"rows": "1\n2"}}, "rows has a line break"),
         ({"CacheControl": "private\r"}, "CacheControl has a line break"),
-        ({"ContentDisposition": "attachment; filename=K\u00e4ufer.csv"}, "ContentDisposition .* is not ASCII"),
+        (
+            {"ContentDisposition": "attachment; filename=K\u00e4ufer.csv"},
+            "ContentDisposition .* is not ASCII",
+        ),
         ({"Tagging": "city=\u6771\u4eac"}, "Tagging .* is not ASCII"),
         ({"Metadata": {"a b": "1"}}, "the name 'a b'"),
         ({"Metadata": {"a\nb": "1"}}, "the name "),
@@ -295,9 +298,10 @@ def test_request_that_s3_refuses_without_a_reason(s3: Any, monkeypatch: pytest.M
     """A HEAD has no body, so its message says what it may be."""
     client = boto3.client("s3", endpoint_url=s3.meta.endpoint_url)
     monkeypatch.setattr(module, "s3_client", lambda _: client)
-    with Stubber(client) as stub, pytest.raises(FileTransferError, match="credentials may have expired"):
+    with Stubber(client) as stub:
         stub.add_client_error("head_object", "400", "Bad Request", http_status_code=400)
-        destination().copy(file_location("s3://theirs/e.csv"))
+        with pytest.raises(FileTransferError, match="credentials may have expired"):
+            destination().copy(file_location("s3://theirs/e.csv"))
 
 
 @pytest.mark.parametrize("actions", [[], ["s3:ListBucketMultipartUploads"]])
