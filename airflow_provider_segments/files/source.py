@@ -116,7 +116,8 @@ class _ReadAhead:
 
     def _submit(self) -> None:
         if (start := next(self._offsets, None)) is not None:
-            self._parts.append(part := Future())
+            part: Future[memoryview] = Future()
+            self._parts.append(part)
             # An executor's threads would hold up the end of the process until a slow server has sent its bytes.
             Thread(target=self._fulfil, args=(part, start), daemon=True).start()
 
