@@ -135,11 +135,14 @@ def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
         code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
         raise FileTransferError(
             f"{uri} can't be {what} with the AWS Connection {aws_conn_id!r}: {excerpt(str(error)).rstrip('.')}. "
-            f"{_advice(code, what)}"
+            f"{_advice(code, what, str(error))}"
         ) from error
 
 
-def _advice(code: str, what: str) -> str:
+def _advice(code: str, what: str, message: str) -> str:
+    if "kms:" in message:  # S3 denies access where a right to the key is missing
+        rights = "kms:Decrypt" if what == "read" else "kms:GenerateDataKey and kms:Decrypt"
+        return f"Allow it {rights} on the KMS key."
     if code in NOT_FOUND and what == "read":
         return GONE
     if code in ("403", "AccessDenied", "Forbidden") and what == "looked for":

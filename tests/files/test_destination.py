@@ -294,13 +294,27 @@ def test_write_only_destination(s3: Any, user: Callable[..., str]) -> None:
         made.exists()
 
 
-def test_request_that_s3_refuses_without_a_reason(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A HEAD has no body, so its message says what it may be."""
+@pytest.mark.parametrize(
+    ("code", "message", "advice"),
+    [
+        ("400", "Bad Request", "The credentials may have expired"),
+        ("403", "Forbidden", "Allow it s3:GetObject;"),
+        (
+            "AccessDenied",
+            f"{'x' * 200} is not authorized to perform: kms:Decrypt on",
+            "Allow it kms:Decrypt on the KMS key",
+        ),
+    ],
+)
+def test_advice_where_s3_refuses(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, code: str, message: str, advice: str
+) -> None:
+    """A HEAD has no body, so its status says what it may be."""
     client = boto3.client("s3", endpoint_url=s3.meta.endpoint_url)
     monkeypatch.setattr(module, "s3_client", lambda _: client)
     with Stubber(client) as stub:
-        stub.add_client_error("head_object", "400", "Bad Request", http_status_code=400)
-        with pytest.raises(FileTransferError, match="credentials may have expired"):
+        stub.add_client_error("head_object", code, message)
+        with pytest.raises(FileTransferError, match=advice):
             destination().copy(file_location("s3://theirs/e.csv"))
 
 
