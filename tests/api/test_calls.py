@@ -124,7 +124,7 @@ def test_retry_after_that_is_no_time_is_ignored(value: str) -> None:
 
 
 def test_retry_after_has_limits() -> None:
-    """A date that has passed means at once; a number beyond all reason means a year."""
+    """A date that has passed asks for no wait; a number beyond all reason means a year."""
     assert retry_after(formatdate(NOW - 60, usegmt=True)) == 0
     assert retry_after("9" * 400) == 366 * 24 * 3600
 

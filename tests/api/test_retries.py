@@ -60,6 +60,7 @@ TABLE = [
     (status(599), [60, 60, 60, 60], []),
     (status(502), GROWING, []),
     (status(503), GROWING, []),
+    (status(503, retry_after=0.0), GROWING, []),
     (status(504), GROWING, []),
     (status(401), [0], []),
     (status(403), [], []),
