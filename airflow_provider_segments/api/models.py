@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
@@ -109,8 +110,8 @@ def _as_text(value: Any) -> Any:
 _Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(datetime.isoformat, when_used="json")]
 _OptionalTime = Annotated[_Time | None, _or(None)]
 _OptionalText = Annotated[str | None, _or(None), BeforeValidator(_as_text)]
-_Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_as_text)]
-_Name = Annotated[str, BeforeValidator(lambda value: _as_text(value) if isinstance(value, str | int) else "")]
+_Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_as_text)]
+_Name = Annotated[str, _or(""), BeforeValidator(_as_text)]
 
 
 # Where the page contradicts its own examples (null filename, missing projectId), both are accepted.
@@ -161,22 +162,32 @@ def _with_id(segments: list[UserSegment | None]) -> list[UserSegment]:
 Segments = Annotated[list[Annotated[UserSegment | None, _or(None)]], AfterValidator(_with_id)]
 
 
+def _look(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
     """Return the one segment with an id or, if there is none, with exactly a name, or raise SegmentLookupError."""
     if segment_id is not None:
-        found = [segment for segment in segments if segment.segment_id == segment_id]
-        asked, known = f"the id {quoted(segment_id)}", [segment.segment_id for segment in segments]
+        what, asked, known = "id", segment_id, [segment.segment_id for segment in segments]
     else:
-        found = [segment for segment in segments if segment.name == name]
-        asked, known = f"the name {quoted(name or '')}", [segment.name for segment in segments]
+        what, asked, known = "name", name or "", [segment.name for segment in segments]
+    found = [segment for segment, text in zip(segments, known, strict=True) if text == asked]
     if len(found) == 1:
         return found[0]
     if found:
         ids = ", ".join(segment.segment_id for segment in found)
-        raise SegmentLookupError(f"{len(found)} segments have {asked}: {ids}. Name one by its segment_id.")
-    closest = get_close_matches(segment_id or name or "", known, n=3, cutoff=0.4)
+        raise SegmentLookupError(
+            f"{len(found)} segments have the {what} {quoted(asked)}: {ids}. Name one by its segment_id."
+        )
+    closest = get_close_matches(asked, known, n=3, cutoff=0.4)
     hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "None is alike."
-    raise SegmentLookupError(f"None of the project's {len(segments)} segments has {asked}. {hint}")
+    # A browser copies a no-break space as a space.
+    if twin := next((text for text in closest if _look(text) == _look(asked)), None):
+        hint += f" It looks the same, but {twin!a} is not {asked!a}."
+    raise SegmentLookupError(
+        f"None of the project's {len(segments)} segments has the {what} {quoted(asked)}. {hint}"
+    )
 
 
 # The segment of an export when the service leaves it out.

@@ -15,8 +15,8 @@ import pytest
 
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.calls import Reply, get_export, list_segments, read_reply, request_export
-from airflow_provider_segments.api.errors import ExportFailedError, UnreadableError
-from airflow_provider_segments.api.models import ExportStatus, SegmentExport
+from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError, UnreadableError
+from airflow_provider_segments.api.models import ExportStatus, SegmentExport, UserSegment, find_segment
 from airflow_provider_segments.api.redaction import excerpt
 
 SEGMENT = {
@@ -153,6 +153,7 @@ def test_bodies_that_are_none(body: bytes) -> None:
         ({"filename": {"url": 1}}, "filename", None),
         ({"filename": " "}, "filename", None),
         ({"exportId": 17}, "export_id", "17"),
+        ({"exportId": " e\n"}, "export_id", "e"),
     ],
 )
 def test_odd_details_are_not_worth_an_id(replaced: dict[str, Any], field: str, value: Any) -> None:
@@ -171,21 +172,48 @@ def test_export_without_its_segment(segment: Any) -> None:
     assert read(EXPORT).with_segment_id("asked") == read(EXPORT)
 
 
-def test_one_odd_segment_does_not_spoil_the_list() -> None:
+@pytest.mark.parametrize("name", [None, True, {"en": "My Segment"}])
+def test_one_odd_segment_does_not_spoil_the_list(name: Any) -> None:
     """Such as one that was never refreshed, or has a number where text is due."""
-    odd = SEGMENT | {"lastRun": "0001-01-01T00:00:00.000Z", "projectId": 1234, "name": None, "type": 3}
+    odd = SEGMENT | {"lastRun": "0001-01-01T00:00:00.000Z", "projectId": 1234, "name": name, "type": 3}
     first, second = read_reply(list_segments(), Reply(200, {}, json.dumps([odd, SEGMENT]).encode()), now=0)
     assert (first.last_run, first.project_id, first.name, first.segment_type) == (None, "1234", "", None)
     assert second.name == "My Segment"
 
 
-@pytest.mark.parametrize("odd", [None, "text", {"name": "n"}, SEGMENT | {"segmentId": None}])
+@pytest.mark.parametrize(
+    "odd", [None, "text", {"name": "n"}, SEGMENT | {"segmentId": None}, {"segmentId": " "}]
+)
 def test_segment_without_an_id_does_not_spoil_the_list(odd: Any) -> None:
     """It can't be exported, the others can; nothing but such is no list of segments."""
     (kept,) = read_reply(list_segments(), Reply(200, {}, json.dumps([odd, SEGMENT]).encode()), now=0)
     assert kept.name == "My Segment"
     with pytest.raises(UnreadableError, match="none of its items is a segment"):
         read_reply(list_segments(), Reply(200, {}, json.dumps([odd]).encode()), now=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "told"),
+    [
+        (
+            "Prospects\u00a0EU",
+            "Prospects EU",
+            r" It looks the same, but 'Prospects\xa0EU' is not 'Prospects EU'.",
+        ),
+        (
+            "Prospects EU",
+            "Prospects\u00a0EU",
+            r" It looks the same, but 'Prospects EU' is not 'Prospects\xa0EU'.",
+        ),
+        ("Zu\u0308rich", "Z\u00fcrich", r" It looks the same, but 'Zu\u0308rich' is not 'Z\xfcrich'."),
+        ("Z\u00fcrich", "Zurich", ""),
+    ],
+)
+def test_closest_name_that_looks_the_same(name: str, asked: str, told: str) -> None:
+    """The message says how it differs."""
+    with pytest.raises(SegmentLookupError) as caught:
+        find_segment([UserSegment(segment_id="s", name=name)], None, asked)
+    assert str(caught.value).endswith(f"has the name '{asked}'. Closest: '{name}'.{told}")
 
 
 def test_null_characters_are_replaced() -> None:
