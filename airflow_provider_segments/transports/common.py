@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+import shlex
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
@@ -36,23 +36,27 @@ def headers_of(settings: Settings, call: Call[Any]) -> dict[str, str]:
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """Trust what this machine trusts, and the Connection's CA bundle in addition."""
-    # The variables that requests and OpenSSL read, so that one setting serves all Python on a machine.
-    variables = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    set_here = {f"The environment's {name}": os.environ[name] for name in variables if os.environ.get(name)}
-    what, usual = next(iter(set_here.items()), ("Python's own", DEFAULT_CA_BUNDLE_PATH))
     context = create_urllib3_context()  # without any certificates yet
-    for path in usual.split(os.pathsep) if what.endswith("SSL_CERT_DIR") else [usual]:  # OpenSSL's is a list
-        _trust(context, what, path)
+    # The variables that requests and OpenSSL read, so that one setting serves all Python on a machine.
+    bundle = _set_here("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")[:1]
+    usual = bundle or _set_here("SSL_CERT_FILE", "SSL_CERT_DIR")
+    for what, given in usual or [("Python's own", DEFAULT_CA_BUNDLE_PATH)]:
+        _trust(context, what, given)
     if settings.ca_bundle:
         _trust(context, "The Connection's CA bundle", settings.ca_bundle)
     return context
 
 
+def _set_here(*variables: str) -> list[tuple[str, str]]:
+    return [(f"The environment's {name}", os.environ[name]) for name in variables if os.environ.get(name)]
+
+
 def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
-    path = Path(os.path.expanduser(given))  # that of Path raises for an unknown user
+    path = os.path.expanduser(given)
     try:
-        if path.is_dir():
-            _check_hashed(path)
+        # OpenSSL takes several, and leaves out what is not there.
+        if directories := list(filter(os.path.isdir, path.split(os.pathsep))):
+            _check_hashed(directories)
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(cafile=path)
@@ -63,9 +67,10 @@ def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
         ) from error
 
 
-def _check_hashed(directory: Path) -> None:
-    if not any(_HASHED.fullmatch(file.name) for file in directory.iterdir()):
-        raise ValueError(f"no certificate in it is named by its hash; run: openssl rehash {directory}")
+def _check_hashed(directories: list[str]) -> None:
+    if not any(_HASHED.fullmatch(name) for directory in directories for name in os.listdir(directory)):
+        command = shlex.join(["openssl", "rehash", *directories])
+        raise ValueError(f"no certificate in it is named by its hash; run: {command}")
 
 
 def proxy_of(settings: Settings) -> str | None:

@@ -235,8 +235,10 @@ def test_ca_directory_is_trusted(
 ) -> None:
     """A directory of hashed certificates does as well as a file, in the environment and in the Connection."""
     directory = str(hashed_directory(tmp_path / "certs", tls[1]))
-    if variable == "SSL_CERT_DIR":  # of which OpenSSL takes several
-        directory += os.pathsep + directory
+    if variable == "SSL_CERT_DIR":  # OpenSSL takes several, beside a file, and leaves out what is not there
+        directory = os.pathsep.join(["/nowhere", str(tmp_path), directory, ""])
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "usual.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "usual.pem"))
     connect(tls[0], extra={} if variable else {"ca_bundle": directory})
     if variable:
         monkeypatch.setenv(variable, directory)
