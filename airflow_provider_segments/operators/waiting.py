@@ -39,7 +39,8 @@ _LONGEST_LABEL = 250
 
 def is_mapped(context: Context) -> bool:
     """Return whether the task instance is one of a mapped task's."""
-    map_index = getattr(context["ti"], "map_index", None)
+    # A user's test may call `poke` with an empty context, or with None.
+    map_index = getattr(context and context.get("ti"), "map_index", None)
     return isinstance(map_index, int) and map_index >= 0
 
 

@@ -108,6 +108,13 @@ def test_poke_polls_once(slow: Emulator, clock: FakeClock, mode: dict[str, Any])
     assert (polls(slow), clock.sleeps) == (2, [])
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("given", [{}, None])
+def test_poke_needs_no_context(connected: Emulator, given: Any, mode: dict[str, Any]) -> None:
+    """People call it so in tests of their own."""
+    assert sensor(request(connected), **mode).poke(given)
+
+
 def test_poke_mode_follows_the_adaptive_schedule(slow: Emulator, clock: FakeClock) -> None:
     """A second, then a tenth of the export's age."""
     export_id = request(slow)
