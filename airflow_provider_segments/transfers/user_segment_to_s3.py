@@ -100,9 +100,9 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
         destination, result = self._destination(self._key_of(export)), super()._deliver(context, export)
         written = self._write(context, export, destination)
-        if url := destination.console_url:
+        if self.do_xcom_push and (url := destination.console_url):
             self.link_values[S3FileLink.key] = url
-            if not AIRFLOW_V_3_0_PLUS and self.do_xcom_push:
+            if not AIRFLOW_V_3_0_PLUS:
                 context["ti"].xcom_push(key=S3FileLink.key, value=url)
         return result | {
             "source_uri": result["filename"],

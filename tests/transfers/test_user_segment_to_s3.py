@@ -380,6 +380,9 @@ def test_link_to_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow 2 asks for the XCom when it shows the link, Airflow 3 the task itself.
     assert ("s3_console_url" in where["ti"].pushed) is not AIRFLOW_V_3_0_PLUS
     assert made.link_values["s3_console_url"] == "https://console.example.com"
+    silent = operator(replace=True, do_xcom_push=False)
+    silent.execute(context())
+    assert not silent.link_values
 
 
 @pytest.mark.usefixtures("service")
