@@ -16,7 +16,7 @@ from airflow_provider_segments.emulator import EmulatedSegment, Emulator
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.sensors.user_segments import UserSegmentExportSensor
-from airflow_provider_segments.utils.log import log_complete
+from airflow_provider_segments.utils.log import log_complete, log_details
 from tests.support import FakeClock, context
 
 if TYPE_CHECKING:
@@ -114,3 +114,17 @@ def test_log_leaves_out_an_end_that_is_not_known() -> None:
     export = SegmentExport.model_validate(said | {"endTime": "2019-04-09T12:25:06.789Z"})
     log_complete(log, export, export.result("csv"))
     assert lines[-1] == "The file is at s3://b/k until 2019-04-11 12:25:06 UTC."
+
+
+def test_log_shows_odd_names_as_messages_do() -> None:
+    """A line of the log stays one line, and nothing in it steers a terminal."""
+    lines: list[str] = []
+    log = SimpleNamespace(info=lambda text, *values: lines.append(text % values))
+    odd = {"segmentId": "s", "name": "a\n::endgroup::\x1b[31m"}
+    said = {"exportId": "x", "status": "COMPLETE", "filename": "s3://b/\x1b[31m", "segment": odd}
+    export = SegmentExport.model_validate(said)
+    result = export.result("csv")
+    log_complete(log, export, result)
+    log_details(log, result)
+    assert "segment_name: a\N{REPLACEMENT CHARACTER}::endgroup::\N{REPLACEMENT CHARACTER}[31m" in lines
+    assert not any({"\n", "\x1b"} & set(line) for line in lines)
