@@ -57,8 +57,9 @@ def read_event(event: Any, export_id: str | None) -> SegmentExport:
     if event.get("outcome") != _FINISHED:
         raise EventError(
             f"The task waited for export {export_id} but was resumed with an event it does not know (outcome "
-            f"{event.get('outcome')!r}, error {event.get('error')!r}). Triggerer and workers may run different "
-            "versions of airflow-provider-segments; clear the task once they are the same."
+            f"{event.get('outcome')!r}, error {event.get('error')!r}, message {event.get('message')!r}). Triggerer "
+            "and workers may run different versions of airflow-provider-segments; clear the task once they are the "
+            "same."
         )
     return _export_of(event, export_id)
 

@@ -94,7 +94,7 @@ EVENTS: list[tuple[Any, str]] = [
     ({}, "event of export None"),
     ({"export_id": "other", "outcome": "finished"}, "event of export 'other'"),
     ({"export_id": "e", "outcome": "exploded"}, "does not know"),
-    ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "does not know"),
+    ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "message 'm'"),
     ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "can't be read"),
     (
         {
