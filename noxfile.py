@@ -29,7 +29,7 @@ PYTHONS = {
     "3.3": ("3.11", "3.12", "3.13"),
 }
 # What else the constraints of an Airflow pin.
-GROUPS = {"3.3": ("docs", "layers", "scale")}
+GROUPS = {"3.3": ("docs", "layers", "scale", "bench")}
 # All tests run on these: make test, make test-airflow2.
 ALL_TESTS = {("3.11", "3.3"), ("3.11", "2.11")}
 ROWS = [(python, airflow) for airflow in PYTHONS for python in PYTHONS[airflow]]
@@ -176,7 +176,7 @@ def compile_pins(session: nox.Session, name: str, wanted: str, *options: str) ->
 @nox.session(download_python="never")
 def bench(session: nox.Session) -> None:
     """Measure against a peer."""
-    install(session, "3.3", "apache-airflow-providers-dbt-cloud", "pandas")
+    install(session, "3.3", "--group", "bench")
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 
