@@ -118,11 +118,6 @@ def test_jitter_never_shortens_a_delay(make: partial[RefusedError], least: float
     assert least <= delay <= 66
 
 
-def test_retry_after_that_is_over_does_not_let_the_server_be_hammered() -> None:
-    """A zero, or a date in the past, counts as none."""
-    assert delays(status(503, 0.0), GET, WORKER) == delays(status(503), GET, WORKER)
-
-
 def test_retry_after_holds_a_worker_for_five_minutes_at_most() -> None:
     """A wait is not bound by that."""
     assert delays(status(429, 300.0), GET, WORKER) == [300] * 5

@@ -33,6 +33,7 @@ from airflow_provider_segments.api.calls import Reply
 from airflow_provider_segments.api.throttle import Throttle
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
 from airflow_provider_segments.hooks import user_segments_async
+from airflow_provider_segments.transports.common import POOL_SIZE
 from airflow_provider_segments.utils.clock import Clock
 from tests.benchmarks import end_to_end
 from tests.system.running_airflow import free_port
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 MEBIBYTE = 1024 * 1024
-WAITS, INTERVAL, SECONDS, CONNECTIONS = 1000, "5", "30", 32
+WAITS, INTERVAL, SECONDS = 1000, "5", "30"
 
 
 @dataclass(frozen=True)
@@ -445,7 +446,7 @@ with {versions}.
 | --- | --- |
 | CPU, connections, stall of the event loop, 5,000 and 10,000 waits | each contender is one process with all its waits in one event loop; \
 it polls every {INTERVAL} s for {SECONDS} s; medians of three runs in turn; the bare loop sends the same requests over \
-{CONNECTIONS} connections, and only looks at the status |
+{POOL_SIZE} connections, and only looks at the status |
 | memory a wait | growth of the resident memory once 10,000 waits have been started |
 | streaming | one run each, against a local S3 in a process of its own; `HttpToS3Operator` is Amazon's |
 | files compared | local files of three columns of text, 39 bytes a user, of whom one in a hundred left, came or changed; \

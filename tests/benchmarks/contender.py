@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _TICK = 0.005
-_CONNECTIONS = 32
 
 
 def triggers(kind: str, count: int, interval: float | None) -> list[Any]:
@@ -45,11 +44,13 @@ def triggers(kind: str, count: int, interval: float | None) -> list[Any]:
 
 
 def bare_session() -> aiohttp.ClientSession:
-    """Return what any client on aiohttp needs at least."""
+    """Return what any client on aiohttp needs at least, with as many connections as ours."""
+    from airflow_provider_segments.transports.common import POOL_SIZE
+
     host = json.loads(os.environ["AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"])["host"]
     trust = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
     return aiohttp.ClientSession(
-        f"https://{host}", connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=trust)
+        f"https://{host}", connector=aiohttp.TCPConnector(limit=POOL_SIZE, ssl=trust)
     )
 
 
