@@ -47,11 +47,7 @@ def connection_form(ui: Airflow3) -> None:
 def mapped_grid(ui: Airflow3, system: System) -> None:
     """Take a run whose exports all wait in the triggerer."""
     system.airflow.trigger(MANY, RUN_ID)
-    system.airflow.wait_until(
-        "all exports are deferred",
-        lambda: system.states(MANY, RUN_ID, "export_segment") == ["deferred"] * 20,
-        240,
-    )
+    system.airflow.wait_until_deferred(MANY, RUN_ID, export_segment=20)
     ui.page.set_viewport_size({"width": 1280, "height": 800})
     ui.page.goto(f"{system.airflow.url}/dags/{MANY}/runs/{RUN_ID}/tasks/export_segment/mapped")
     expect(ui.page.get_by_role("row").filter(has_text="Deferred").first).to_be_visible()

@@ -96,9 +96,7 @@ def test_run(ui: Airflow2 | Airflow3, system: System) -> None:
     expected = {"request_timeout": "30", "max_retries": "2", "max_requests_per_second": "50"}
     assert saved_extras(system, conn_id) == expected
     system.airflow.trigger(DAG_ID, RUN_ID)
-    system.airflow.wait_until(
-        "the export is deferred", lambda: system.states(DAG_ID, RUN_ID, TASK_ID) == ["deferred"], 120
-    )
+    system.airflow.wait_until_deferred(DAG_ID, RUN_ID, **{TASK_ID: 1})
     state = ui.open_task(DAG_ID, RUN_ID, TASK_ID)
     expect(state).to_contain_text("deferred", ignore_case=True)
     # Airflow 2 shows it in grey from the start.

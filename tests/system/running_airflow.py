@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -123,6 +124,8 @@ class RunningAirflow:
             # A busy Airflow fails a try now and then by itself, see docs/reliability.md.
             "CORE__DEFAULT_TASK_RETRIES": "2",
             "CORE__DEFAULT_TASK_RETRY_DELAY": "1",
+            # Else a worker reports a task's end up to five seconds after it.
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "CORE__FERNET_KEY": "c2VnbWVudHMtZGVtby1mZXJuZXQta2V5LTMyLWJ5dHM=",
             # With another port than the default one, tasks find the server by this setting only.
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -335,6 +338,31 @@ class RunningAirflow:
             run_id,
         )
         return [TaskState(*row) for row in rows]
+
+    def wait_until_deferred(self, dag_id: str, run_id: str, seconds: float = 300, **instances: int) -> None:
+        """
+        Wait until so many instances of each task are deferred, and the scheduler has heard of it from its executor.
+
+        Airflow fails the try if an event comes before that, see docs/reliability.md.
+        """
+        heard = "Received executor event with state success for task instance TaskInstanceKey("
+
+        def holds() -> bool:
+            deferred = [
+                task
+                for task in self.tasks(dag_id, run_id)
+                if task.task_id in instances and task.state == "deferred"
+            ]
+            if Counter(task.task_id for task in deferred) != instances:
+                return False
+            log = self.log_file("scheduler").read_text(errors="replace")
+            return all(
+                f"{heard}dag_id={dag_id!r}, task_id={task.task_id!r}, run_id={run_id!r}, "
+                f"try_number={task.try_number}, map_index={task.map_index})" in log
+                for task in deferred
+            )
+
+        self.wait_until(f"{dag_id}: {instances} are deferred", holds, seconds)
 
     def labels(self, dag_id: str, run_id: str, task_id: str) -> set[str | None]:
         """Return what the UI calls a mapped task's instances."""

@@ -43,10 +43,7 @@ class Run:
         }
 
     def wait_until_deferred(self, seconds: float = 300) -> None:
-        expected = ["deferred"] * self.count
-        self.system.airflow.wait_until(
-            f"{self.dag_id}: all deferred", lambda: self.states == expected, seconds
-        )
+        self.system.airflow.wait_until_deferred(self.dag_id, self.run_id, seconds, export=self.count)
 
     def succeeds(self, seconds: float = 300) -> None:
         """End exports as they come until the run has ended, which has to be well."""
@@ -108,11 +105,7 @@ def export_many_segments(system: System, run_id: str, name_pattern: str) -> None
     segments = [s for s in system.service.segments if re.search(name_pattern, s.name)]
     names, ids = {s.name for s in segments}, {s.segment_id for s in segments}
     system.airflow.trigger(dag_id, run_id, {"name_pattern": name_pattern})
-    system.airflow.wait_until(
-        "all exports are deferred",
-        lambda: system.states(dag_id, run_id, task_id) == ["deferred"] * len(names),
-        300,
-    )
+    system.airflow.wait_until_deferred(dag_id, run_id, export_segment=len(names))
     assert not [task for task in system.airflow.tasks(dag_id, run_id) if task.state == "running"]
     # The example's template shows the id first; Airflow 2 renders it at the end only.
     assert system.airflow.labels(dag_id, run_id, task_id) == (ids if AIRFLOW_3 else {None})

@@ -33,30 +33,16 @@ def like(value: Any, export_id: str) -> Any:
     return {k: v for k, v in json.loads(text).items() if not k.endswith(("_time", "_at"))}
 
 
-def run_to_the_end(system: System, dag_id: str, conf: dict[str, Any], deferred: dict[str, list[str]]) -> None:
+def run_to_the_end(system: System, dag_id: str, conf: dict[str, Any], **deferred: int) -> None:
     system.airflow.trigger(dag_id, "run", conf)
-    system.airflow.wait_until(
-        f"{dag_id}: all wait",
-        lambda: all(system.states(dag_id, "run", task) == states for task, states in deferred.items()),
-        180,
-    )
-    # The last one's trigger runs, so that its event does not come before its deferral is known.
-    asked = len(system.service.requests)
-
-    def polled() -> bool:
-        looked = {r.export_id for r in system.service.requests[asked:] if r.route == "status"}
-        return looked >= set(system.pending())
-
-    system.airflow.wait_until("all triggers run", polled, 120)
+    system.airflow.wait_until_deferred(dag_id, "run", **deferred)
     system.end_all()
     assert system.airflow.wait_for_run(dag_id, "run") == "success", system.airflow.task_logs()
 
 
-def check_starts(system: System, dag_id: str, expected: dict[str, int]) -> None:
-    """Count how often a worker started, leaving out tasks of which a busy Airflow has failed a try by itself."""
-    again = {task.task_id for task in system.airflow.tasks(dag_id, "run") if task.try_number > 1}
-    expected = {task: starts for task, starts in expected.items() if task not in again}
-    assert {task: system.airflow.worker_starts(dag_id, task) for task in expected} == expected
+def starts(system: System, dag_id: str, *tasks: str) -> dict[str, int]:
+    """Return how often a worker started each task's instances."""
+    return {task: system.airflow.worker_starts(dag_id, task) for task in tasks}
 
 
 def test_operator(system: System) -> None:
@@ -65,8 +51,7 @@ def test_operator(system: System) -> None:
 
     One that another is expanded over is finished on a worker all the same.
     """
-    one = ["deferred"]
-    run_to_the_end(system, "endings", {}, {"worker": one, "trigger": one, "expanded": one, "mapped": one * 3})
+    run_to_the_end(system, "endings", {}, worker=1, trigger=1, expanded=1, mapped=3)
     found = {task: xcoms(system, "endings", task) for task in ("worker", "trigger")}
     result = found["worker"]["return_value"]
     assert set(found["worker"]) == {*result, "return_value"} == set(found["trigger"])
@@ -78,7 +63,8 @@ def test_operator(system: System) -> None:
         assert read == [values["return_value"], values["s3_key"], values["expires_at"]]
     mapped = [xcoms(system, "endings", "mapped", index)["return_value"]["status"] for index in range(3)]
     assert mapped == ["COMPLETE"] * 3
-    check_starts(system, "endings", {"worker": 2, "trigger": 1, "expanded": 2, "mapped": 3})
+    expected = {"worker": 2, "trigger": 1, "expanded": 2, "mapped": 3}
+    assert starts(system, "endings", *expected) == expected
     assert system.states("endings", "run", "count") == ["success"] * len(result)
     before = {"pre_execute", "on_execute_callback"}
     assert system.recorded("worker") == before | {"post_execute", "on_success_callback"}
@@ -93,11 +79,11 @@ def test_sensor(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     export_id = UserSegmentsHook().request_export(system.service.segments[0].segment_id).export_id
     tasks = ["worker", "trigger"]
-    run_to_the_end(system, "sensing", {"export_id": export_id}, {task: ["deferred"] for task in tasks})
+    run_to_the_end(system, "sensing", {"export_id": export_id}, worker=1, trigger=1)
     found = [xcoms(system, "sensing", task) for task in tasks]
     assert found[0]["export_id"] == export_id
     assert all(values == found[0] for values in found)
     assert [xcoms(system, "sensing", f"read_{task}") for task in tasks] == [
         {"return_value": [values["return_value"], values["s3_key"], values["expires_at"]]} for values in found
     ]
-    check_starts(system, "sensing", {"worker": 2, "trigger": 1})
+    assert starts(system, "sensing", *tasks) == {"worker": 2, "trigger": 1}

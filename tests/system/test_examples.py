@@ -24,9 +24,7 @@ def test_export_segment(system: System) -> None:
     """Export, defer, copy."""
     dag_id, run_id = "example_export_segment", "one"
     system.airflow.trigger(dag_id, run_id)
-    system.airflow.wait_until(
-        "the export is deferred", lambda: system.states(dag_id, run_id, "export_segment") == ["deferred"], 120
-    )
+    system.airflow.wait_until_deferred(dag_id, run_id, export_segment=1)
     (export_id,) = system.pending()
     assert not [task for task in system.airflow.tasks(dag_id, run_id) if task.state == "running"]
     system.end_all()

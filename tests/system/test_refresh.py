@@ -111,9 +111,7 @@ def test_example(watching: Watching) -> None:
     watching.refresh(EXAMPLE)
     watching.wait_for_runs({dag_id: 1})
     ((run_id,),) = watching.airflow.query("select run_id from dag_run where dag_id = ?", dag_id)
-    watching.airflow.wait_until(
-        "the export is deferred", lambda: system.states(dag_id, run_id, "export_segment") == ["deferred"], 120
-    )
+    watching.airflow.wait_until_deferred(dag_id, run_id, export_segment=1)
     (export_id,) = system.pending()
     system.end_all()
     assert watching.airflow.wait_for_run(dag_id, run_id) == "success", watching.airflow.task_logs()
