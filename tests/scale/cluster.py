@@ -69,7 +69,8 @@ class Cluster(RunningAirflow):
             "CELERY__BROKER_URL": f"redis://127.0.0.1:{self._redis}/0",
             "CELERY__RESULT_BACKEND": f"redis://127.0.0.1:{self._redis}/1",
             "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{USERNAME}@127.0.0.1:{place['port']}/postgres",
-            # Airflow's default.
+            # Airflow's defaults.
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
             # How soon Airflow notices that a worker is gone. Its defaults, 300 s and 600 s, only take longer.
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",

@@ -124,7 +124,7 @@ class RunningAirflow:
             # A busy Airflow fails a try now and then by itself, see docs/reliability.md.
             "CORE__DEFAULT_TASK_RETRIES": "2",
             "CORE__DEFAULT_TASK_RETRY_DELAY": "1",
-            # Else a worker reports a task's end up to five seconds after it.
+            # Else the LocalExecutor hears of a task's end up to five seconds after it.
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "CORE__FERNET_KEY": "c2VnbWVudHMtZGVtby1mZXJuZXQta2V5LTMyLWJ5dHM=",
             # With another port than the default one, tasks find the server by this setting only.
