@@ -44,8 +44,6 @@ def argument_errors(task_id: str | None) -> Iterator[None]:
     """Turn errors of a task's constructor into `InvalidArgumentError`, those of Airflow's base classes too."""
     try:
         yield
-    except InvalidArgumentError:
-        raise
     except (ValueError, TypeError, OverflowError, AirflowException) as error:
         # Airflow's subclasses, such as the one for a duplicate task id, already fail the DAG with words of their own.
         if isinstance(error, AirflowException) and type(error) is not AirflowException:

@@ -41,6 +41,7 @@ with DAG(
         segment_name="{{ params.segment_name }}",
         s3_bucket="{{ params.bucket }}",
         s3_key="segments/{{ params.segment_name }}/{{ run_id }}.csv",
+        replace=True,
         outlets=[AssetAlias("exported_segments")],
         retries=2,
     )

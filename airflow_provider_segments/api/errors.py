@@ -19,7 +19,7 @@ What can go wrong, each with what to do about it.
       ExportTimeoutError        the deadline of a wait passed
       AbandonedTryError         Airflow has given up the running try
       EventError                a resumed task got an event it can't believe
-      FileTransferError         the export's file is not there, may not be had, or did not come whole
+      FileTransferError         the export's file is missing, may not be read, or did not arrive whole
         ObjectExistsError       the destination exists
         PreviousFileMissingError  the file of the previous export is not in the bucket any more
       ComparisonError           two exports can't be compared
@@ -80,7 +80,7 @@ class SegmentLookupError(UserSegmentsError, LookupError):
 
 
 class FileTransferError(UserSegmentsError):
-    """The export's file is not there, may not be had, or did not come whole."""
+    """The export's file is missing, may not be read, or did not arrive whole."""
 
 
 class ObjectExistsError(FileTransferError):

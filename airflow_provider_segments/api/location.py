@@ -21,7 +21,7 @@ class ExportFile:
 
     :param filename: the location as received, less the query of a URL.
     :param s3_bucket: its bucket, if the file is known to be on S3.
-    :param s3_key: its key, likewise, to the letter.
+    :param s3_key: its key, likewise, unchanged.
     """
 
     filename: str

@@ -8,6 +8,7 @@ import unicodedata
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -162,10 +163,6 @@ def _with_id(segments: list[UserSegment | None]) -> list[UserSegment]:
 Segments = Annotated[list[Annotated[UserSegment | None, _or(None)]], AfterValidator(_with_id)]
 
 
-def _look(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
-
-
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
     """Return the one segment with an id or, if there is none, with exactly a name, or raise SegmentLookupError."""
     if segment_id is not None:
@@ -183,7 +180,8 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
     closest = get_close_matches(asked, known, n=3, cutoff=0.4)
     hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "None is alike."
     # A browser copies a no-break space as a space.
-    if twin := next((text for text in closest if _look(text) == _look(asked)), None):
+    look = partial(unicodedata.normalize, "NFKC")
+    if twin := next((text for text in closest if look(text) == look(asked)), None):
         hint += f" It looks the same, but {twin!a} is not {asked!a}."
     raise SegmentLookupError(
         f"None of the project's {len(segments)} segments has the {what} {quoted(asked)}. {hint}"
@@ -249,7 +247,7 @@ class SegmentExport(_Answer):
         """
         Return the export itself if it is complete and has a file.
 
-        :raises ExportFailedError: it failed, or there is no file to hand over.
+        :raises ExportFailedError: it failed, or it has no file.
         """
         if self.status != ExportStatus.COMPLETE:
             raise ExportFailedError(

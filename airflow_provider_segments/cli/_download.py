@@ -19,13 +19,11 @@ from airflow_provider_segments.files.url import open_url
 from airflow_provider_segments.transports.common import CHUNK
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from airflow_provider_segments.api.location import ExportFile
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
-    from airflow_provider_segments.files.source import Source
 
 _LONGEST_NAME = 255  # bytes, on common file systems
 
@@ -40,7 +38,11 @@ def download_file(
         check_target(path, force)
     with (
         terminal.progress(BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress,
-        _opened(export, file, conn_id, aws_conn_id) as source,
+        (
+            open_s3(file, aws_conn_id)
+            if file.is_s3_uri
+            else open_url(export.filename or "", get_settings(conn_id))
+        ) as source,
         writing(path, force) if path else nullcontext(terminal.result.buffer) as sink,  # type: ignore[attr-defined]
     ):
         task = progress.add_task(printable(path.name if path else "stdout"), total=source.size)
@@ -48,14 +50,6 @@ def download_file(
             sink.write(chunk)
             progress.advance(task, len(chunk))
     return path
-
-
-def _opened(
-    export: SegmentExport, file: ExportFile, conn_id: str, aws_conn_id: str
-) -> AbstractContextManager[Source]:
-    if file.is_s3_uri:
-        return open_s3(file, aws_conn_id)
-    return open_url(export.filename or "", get_settings(conn_id))
 
 
 def _name(file: ExportFile, export_id: str) -> str:

@@ -56,7 +56,7 @@ _OUTPUT = _argument(
 _EXPORT_ID = _argument("export_id", metavar="EXPORT_ID", help="the export's id")
 _TYPE = _argument("--type", choices=("static", "dynamic"), help="only segments of this type")
 _SEGMENT_ID = _argument("--segment-id", help="the segment's id")
-_SEGMENT_NAME = _argument("--segment-name", help="the segment's name, to the letter, instead of the id")
+_SEGMENT_NAME = _argument("--segment-name", help="the segment's exact name, instead of the id")
 _FORMAT = _argument("--output-format", default="csv", help="format of the file (default: %(default)s)")
 _WAIT = _argument("--wait", action="store_true", help="wait until it is complete")
 _TIMEOUT = _argument("--timeout", type=_seconds, metavar="SECONDS", help="how long to wait (default: a day)")

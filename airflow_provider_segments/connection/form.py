@@ -34,7 +34,10 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
         "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
     ),
     "max_requests_per_second": ExtraField(
-        "Rate limit", "number", None, "Requests a second that one process may send. Empty: no limit."
+        "Rate limit",
+        "number",
+        None,
+        "Requests a second that one process may send at most. Empty: learned from the service's 429s.",
     ),
     "ca_bundle": ExtraField(
         "CA bundle",

@@ -24,8 +24,8 @@ def get_settings(conn_id: str) -> Settings:
     """Return the settings of a Connection, or raise ConnectionLookupError or ConfigurationError."""
     try:
         connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException as error:
-        raise _not_found(conn_id) from error
+    except Exception as error:
+        raise _lookup_error(conn_id, error) from error
     return _masked_settings(connection)
 
 
@@ -33,8 +33,8 @@ async def get_settings_async(conn_id: str) -> Settings:
     """Do the same without blocking the event loop."""
     try:
         connection = await get_async_connection(conn_id)
-    except AirflowNotFoundException as error:
-        raise _not_found(conn_id) from error
+    except Exception as error:
+        raise _lookup_error(conn_id, error) from error
     # Masking calls Airflow's supervisor, which blocks. Airflow 3.0 mixes up the answers when another kind of thread
     # calls it, and then its triggerer ends.
     return await sync_to_async(_masked_settings)(connection)
@@ -54,11 +54,14 @@ def _masked_settings(connection: Connection) -> Settings:
     return settings
 
 
-def _not_found(conn_id: str) -> ConnectionLookupError:
+def _lookup_error(conn_id: str, error: Exception) -> ConnectionLookupError:
+    """Return the error for whatever Airflow, its database or a secrets backend has raised."""
+    # Not its text, which may show where the secrets are.
+    kind = "" if isinstance(error, AirflowNotFoundException) else f" ({type(error).__name__})"
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     # Airflow would take other names too, a shell would not.
     instead = f", or set the environment variable {variable} on workers and triggerers"
     return ConnectionLookupError(
-        f"Connection {conn_id!r} does not exist, or Airflow could not look it up. Create it under Admin > Connections "
-        f"with the type {HOOK_NAME!r}{instead if variable.isidentifier() else ''}."
+        f"Connection {conn_id!r} does not exist, or Airflow could not look it up{kind}. Create it under Admin > "
+        f"Connections with the type {HOOK_NAME!r}{instead if variable.isidentifier() else ''}."
     )

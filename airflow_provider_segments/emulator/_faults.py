@@ -70,7 +70,7 @@ class Fault:
     :param every: Apply to every n-th matching request only.
     :param seconds: Delay before the fault shows; for SILENCE, the time until the connection is cut, where
         0 means that it lasts until the client leaves.
-    :param retry_after: Value of the ``Retry-After`` header of a refusal, passed on to the letter.
+    :param retry_after: Value of the ``Retry-After`` header of a refusal, passed on unchanged.
     """
 
     kind: FaultKind

@@ -58,12 +58,7 @@ class Changes:
 
 
 def memory_in_bytes(limit: object) -> int:
-    """
-    Return a memory limit such as ``1GB`` or ``512 MiB`` in bytes.
-
-    :param limit: as DuckDB takes it.
-    :raises ConfigurationError: it is none.
-    """
+    """Return a memory limit such as ``1GB`` or ``512 MiB``, as DuckDB takes it, in bytes."""
     found = _MEMORY.fullmatch(limit.strip()) if isinstance(limit, str) else None
     if found is None or not float(found[1]):
         raise ConfigurationError(
@@ -74,11 +69,7 @@ def memory_in_bytes(limit: object) -> int:
 
 
 def require_duckdb() -> None:
-    """
-    Fail if DuckDB is not installed.
-
-    :raises ConfigurationError: it is not.
-    """
+    """Fail if DuckDB is not installed."""
     try:
         import duckdb  # noqa: F401
     except ImportError as error:
@@ -126,7 +117,7 @@ def compare(
         counts = comparison.run(old, new, compared)
         for kind in KINDS:
             table = old if kind == "removed" else new
-            columns = sorted(table.columns, key=lambda column: _place(column, current.columns))
+            columns = sorted(table.columns, key=lambda column: (*current.columns, column).index(column))
             comparison.write(kind, table, columns, current.delimiter, folder / f"{kind}.csv")
     unchanged = counts.pop("all") - counts["added"] - counts["changed"]
     return Changes(keys, current.columns, **counts, unchanged=unchanged)
@@ -149,11 +140,6 @@ def _check_columns(previous: CsvFile, current: CsvFile, compared: Sequence[str] 
             f"{current.name} has another header than {previous.name}: {' and '.join(what)}. Name the columns whose "
             "change counts (compare_columns, or --compare); one that was added or dropped makes each row a changed one."
         )
-
-
-def _place(column: str, columns: Sequence[str]) -> int:
-    """Return where a column is among others, at the end if it is not."""
-    return columns.index(column) if column in columns else len(columns)
 
 
 def _warn(old: Table, new: Table, keys: Sequence[str]) -> None:

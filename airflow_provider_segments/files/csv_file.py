@@ -51,13 +51,7 @@ class CsvFile:
 
 
 def open_csv(path: Path, name: str) -> CsvFile:
-    """
-    Read a file's header.
-
-    :param path: the file.
-    :param name: what messages call it.
-    :raises CsvError: it is not CSV.
-    """
+    """Read the header of a file, which messages call `name`."""
     text = _beginning(path, name)
     headers = {delimiter: _header(text, delimiter, name) for delimiter in _DELIMITERS}
     delimiter = max(headers, key=lambda found: len(headers[found]))
@@ -75,12 +69,7 @@ def open_csv(path: Path, name: str) -> CsvFile:
 
 
 def has_quotes(file: CsvFile) -> bool:
-    """
-    Return whether there are quotation marks in a file, and check that none is left open.
-
-    :param file: the file.
-    :raises CsvError: the file ends within quotation marks, as one that was cut does.
-    """
+    """Return whether there are quotation marks in a file, and check that none is left open, as in one that was cut."""
     with file.path.open("rb") as stream:
         marks = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(_CHUNK), b""))
     if marks % 2:  # only then one may be open
@@ -90,11 +79,7 @@ def has_quotes(file: CsvFile) -> bool:
 
 
 def mixes_line_ends(file: CsvFile) -> bool:
-    """
-    Return whether there are line ends of more than one kind in a file, in quotation marks or not.
-
-    :param file: the file.
-    """
+    """Return whether there are line ends of more than one kind in a file, in quotation marks or not."""
     with file.path.open(encoding="latin-1") as text:
         while text.read(_CHUNK):
             pass
@@ -102,13 +87,7 @@ def mixes_line_ends(file: CsvFile) -> bool:
 
 
 def with_line_feeds(file: CsvFile, path: Path) -> CsvFile:
-    """
-    Copy a file so that each row ends with a line feed, and the header is a line of numbers.
-
-    :param file: the file.
-    :param path: where to write the copy.
-    :raises CsvError: the file is not CSV.
-    """
+    """Copy a file to a path so that each row ends with a line feed, and the header is a line of numbers."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as copy:
         # The writer would not quote a carriage return otherwise.
         writer = csv.writer(copy, delimiter=file.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -146,7 +146,7 @@ def _advice(code: str, what: str, message: str) -> str:
     if code in NOT_FOUND and what == "read":
         return GONE
     if code in ("403", "AccessDenied", "Forbidden") and what == "looked for":
-        return "Allow it s3:GetObject and s3:ListBucket, or set replace=True, which needs neither."
+        return "Allow it s3:GetObject and s3:ListBucket; UserSegmentToS3Operator with replace=True needs neither."
     if code in ("403", "AccessDenied", "Forbidden"):
         allowed = "s3:GetObject" if what == "read" else "s3:GetObject on the source and s3:PutObject here"
         return f"Allow it {allowed}; without s3:ListBucket, S3 gives this answer for a missing object, too."

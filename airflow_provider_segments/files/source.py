@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.files.span import Body, Fetch
 
-GONE = "The file is gone: the service keeps files for 48 hours. Request another export."
+GONE = (
+    "The file is gone: the service keeps files for 48 hours. Request another export; a cleared task does so."
+)
 # A server may limit each connection, so a large file is read over several; they hold this many parts in memory.
 _CONNECTIONS = 8
 _PART = 4 * 1024 * 1024

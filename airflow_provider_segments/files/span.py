@@ -126,7 +126,7 @@ class Span:
         if self.position and not (self.first and self.first.validator):
             raise FileTransferError(
                 f"{self.filename} was cut after {self.position} bytes, and can't be resumed safely: its server sent "
-                "no ETag. Try again."
+                "neither a strong ETag nor a Last-Modified. Try again."
             ) from error
         self._failures = self._failures.after(error)
         delay = retry_delay(_READ, error, self._failures, self.clock.jitter())

@@ -32,13 +32,12 @@ class StoredObject(Destination):
     def open(self) -> AbstractContextManager[Source]:
         """Read the object."""
         # The arguments of a copy whose source this object were.
-        keys = {
-            f"CopySource{name}": value
+        arguments = {
+            name if name == "RequestPayer" else f"CopySource{name}": value
             for name, value in self._extra_args.items()
-            if name.startswith("SSECustomer")
+            if name == "RequestPayer" or name.startswith("SSECustomer")
         }
-        payer = {name: value for name, value in self._extra_args.items() if name == "RequestPayer"}
-        return open_s3(ExportFile(self.uri, self.bucket, self.key), self._aws_conn_id, keys | payer)
+        return open_s3(ExportFile(self.uri, self.bucket, self.key), self._aws_conn_id, arguments)
 
     def sibling(self, key: str) -> StoredObject:
         """Return another object of the bucket, with the same arguments and client."""

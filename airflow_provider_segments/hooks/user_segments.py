@@ -180,7 +180,7 @@ class UserSegmentsHook(BaseHook):
         return True, f"Connected. The project has {len(segments)} segment{'' if len(segments) == 1 else 's'}."
 
     def close(self) -> None:
-        """Close the connections to the service; the next call opens them anew."""
+        """Close the connections to the service; the next call opens new ones."""
         self._client.close()
 
     def _run(self, steps: Flow[T]) -> T:

@@ -200,6 +200,7 @@ class UserSegmentExportOperator(WaitingOperator):
                 )
         self.segment_id = segment_id
         self.segment_name = segment_name
+        self._segment_field = "segment_name" if segment_id is None else "segment_id"
         self.wait_for_completion = wait_for_completion
         self.defer_after = defer_after
         self.timeout = timeout
@@ -259,8 +260,7 @@ class UserSegmentExportOperator(WaitingOperator):
 
     def _export_params(self) -> dict[str, str]:
         """Return the rendered parameters of the export; a later try with the same ones reattaches."""
-        segment = "segment_name" if self.segment_id is None else "segment_id"
-        names = (segment, "output_format", "mparticle_conn_id")
+        names = (self._segment_field, "output_format", "mparticle_conn_id")
         self.require_text(*names)
         return {name: getattr(self, name) for name in names}
 
@@ -272,16 +272,12 @@ class UserSegmentExportOperator(WaitingOperator):
         poll_until = partial(self.hook.poll_until, poll_interval=self.poll_interval, latest=export)
         if not self.deferrable:
             return poll_until(export.export_id, deadline.seconds_left).finished_export(deadline.name)
-        defer_after = self._seconds_before_deferral(context)
+        default = 0.0 if is_mapped(context) else _BRIEF_WAIT
+        defer_after = default if self.defer_after is None else self.defer_after
         if not defer_after:  # poll_until refuses a timeout of 0
             self._raise_deferral(context, export.export_id, deadline)
         poll = poll_until(export.export_id, min(defer_after, deadline.seconds_left), final_poll=False)
         return self._return_or_defer(context, poll, export.export_id, deadline)
-
-    def _seconds_before_deferral(self, context: Context) -> float:
-        if self.defer_after is not None:
-            return self.defer_after
-        return 0.0 if is_mapped(context) else _BRIEF_WAIT
 
     def _awaited_export_id(self, context: Context) -> str | None:
         """Return the id from its XCom: `dag.test()` and a failed trigger drop the deferral's kwargs."""

@@ -160,14 +160,10 @@ class WaitingOperator(UserSegmentsBaseOperator):
         return None if self.multiple_outputs else ["return_value"]
 
     def _ends_from_trigger(self, context: Context) -> bool:
-        """
-        Return whether the trigger finishes the task.
-
-        If another task is expanded over this one's result, only a worker can store that result's length. A mapped task
-        needs no length: what follows is expanded over its instances.
-        """
+        """Return whether the trigger finishes the task: only a worker stores the length that an expanded task needs."""
         if not self.end_from_trigger:
             return False
+        # What follows a mapped task is expanded over its instances.
         if is_mapped(context) or self.get_dag() is None or not any(self.iter_mapped_dependants()):
             return True
         self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
@@ -200,16 +196,12 @@ class WaitingOperator(UserSegmentsBaseOperator):
         return result
 
     def _set_map_index_label(self, context: Context, label: Any) -> None:
-        """
-        Show a mapped task in the UI under this label instead of its map index.
-
-        Airflow renders `map_index_template` from the context when a worker has finished the task; a task without one
-        gets ours.
-        """
+        """Show a mapped task in the UI under this label instead of its map index."""
         if not label or not is_mapped(context):
             return
         label = str(label)[:_LONGEST_LABEL]
         # Native rendering would turn a name like "2026" into a number.
         context[_LABEL] = repr(label) if self.dag.render_template_as_native_obj else label  # type: ignore[literal-required]
+        # Airflow renders it when a worker has finished the task.
         if context.get("map_index_template") is None:
             context["map_index_template"] = _TEMPLATE

@@ -37,7 +37,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
 
     A file on S3 is copied inside S3, whatever its size, unless it takes other credentials to read it; then, and where
     the service gives an ``https`` URL, it is streamed in bounded memory. The object appears whole or not at all. A
-    later try takes the export up again and repeats only the transfer (Airflow 3.3 and later).
+    later try finds the export and repeats only the transfer (Airflow 3.3 and later).
 
     :param s3_bucket: your bucket (templated).
     :param s3_key: the key of your object (templated).
@@ -178,5 +178,5 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         if not self.replace and not earlier.began_earlier() and destination.exists():
             raise ObjectExistsError(
                 f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
-                "replace=True, or let s3_key name another object for each run, such as segments/{{ ds }}.csv."
+                "replace=True, or let s3_key name another object for each run, such as segments/{{ run_id }}.csv."
             )

@@ -54,7 +54,10 @@ class AiohttpTransport:
                 data=call.body,
                 headers=common.headers_of(self.settings, call),
                 proxy=self._proxy,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+                # `connect` bounds the look-up of the name and a proxy's answer, too.
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=timeout, sock_connect=timeout, sock_read=timeout
+                ),
                 allow_redirects=False,
             ) as response:
                 async with asyncio.timeout(timeout):  # sock_read begins anew with each byte

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.transports.aiohttp import AiohttpTransport
 
 # Seconds before refused credentials that have not changed are looked up again.
-_REREAD_AFTER = 30.0
+_REREAD_AFTER = 1.0
 
 
 class _Client:

@@ -84,7 +84,6 @@ class RequestsTransport:
 
     def send(self, call: Call[Any], timeout: float) -> Reply:
         """Send a call once and return the answer, whatever its status."""
-        until = time.monotonic() + timeout
         try:
             with self._session.request(
                 call.method,
@@ -95,7 +94,9 @@ class RequestsTransport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return Reply(response.status_code, response.headers, self._read(call, response, until))
+                return Reply(response.status_code, response.headers, self._read(call, response, timeout))
+        except requests.exceptions.InvalidHeader as error:  # of the answer
+            raise_call_error(errors.NoAnswerError, call, self.settings, error)
         except ValueError as error:  # some of requests' own are ValueErrors too, such as InvalidURL
             raise_call_error(errors.ConfigurationError, call, self.settings, error)
         except requests.exceptions.ContentDecodingError as error:
@@ -103,8 +104,8 @@ class RequestsTransport:
         except requests.RequestException as error:
             raise_call_error(error_class_of(error), call, self.settings, reason_of(error))
 
-    def _read(self, call: Call[Any], response: requests.Response, until: float) -> bytes:
-        read = bytearray()
+    def _read(self, call: Call[Any], response: requests.Response, timeout: float) -> bytes:
+        read, until = bytearray(), time.monotonic() + timeout
         for chunk in response.iter_content(common.CHUNK):
             read += chunk
             if len(read) > calls.MAX_BODY_BYTES:

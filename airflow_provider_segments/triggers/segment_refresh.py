@@ -36,7 +36,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     wrong is logged, and polling goes on.
 
     :param segment_id: the segment's id. Give either this or the name.
-    :param segment_name: the segment's name, to the letter.
+    :param segment_name: the segment's exact name.
     :param mparticle_conn_id: the Connection; credentials are read from it in the triggerer.
     :param poll_interval: seconds between two polls, or a timedelta. From Airflow 3.3 on, watchers of one Connection
         with the same interval share each poll.

@@ -290,7 +290,7 @@ def test_write_only_destination(s3: Any, user: Callable[..., str]) -> None:
     assert made.copy(file) == len(data)
     with open_s3(file, conn_id) as source:
         assert made.write(source) == len(data)
-    with pytest.raises(FileTransferError, match="or set replace=True"):
+    with pytest.raises(FileTransferError, match="UserSegmentToS3Operator with replace=True needs neither"):
         made.exists()
 
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import (
@@ -20,12 +23,15 @@ from airflow_provider_segments.api.errors import (
     UnreadableError,
     UserSegmentsError,
 )
+from airflow_provider_segments.connection import lookup
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
+from airflow_provider_segments.transports import requests as transport
 from airflow_provider_segments.triggers.user_segments import UserSegmentExportTrigger
+from tests.support import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.support import Client, FakeClock
 
@@ -342,6 +348,68 @@ def test_connection_that_airflow_finds_later(
     monkeypatch.delenv("AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT")
     clock.on_sleep = lambda: connect(connected)
     assert len(client.list_segments()) == 3
+
+
+def test_airflow_that_can_not_look_up_for_a_moment(
+    client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """Whatever its database or a secrets backend raises, one such failure ends nothing."""
+
+    def fail(_: str) -> Any:
+        raise OSError("postgresql://airflow:pass-word@db is gone")
+
+    async def fail_later(_: str) -> Any:
+        fail(_)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lookup.BaseHook, "get_connection", fail)
+        patched.setattr(lookup, "get_async_connection", fail_later)
+        with pytest.raises(ConnectionLookupError, match=r"could not look it up \(OSError\)") as caught:
+            client.list_segments()
+        assert "pass-word" not in str(caught.value)
+        assert len(clock.sleeps) == 4
+        clock.on_sleep = patched.undo
+        assert len(client.list_segments()) == 3
+
+
+@pytest.fixture
+def nonsense() -> Iterator[int]:
+    """A port where the head of each answer contradicts itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 7\r\n\r\n12345")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield server.server_port
+
+
+def test_contradictory_answer_to_the_post(
+    connect: Callable[..., None], connected: Emulator, nonsense: int
+) -> None:
+    """The request was sent, so the export may have started; the Host is not to blame."""
+    connect(connected, host=f"http://127.0.0.1:{nonsense}")
+    with pytest.raises(NoAnswerError, match="may have started"):
+        UserSegmentsHook().request_export("some-segment")
+
+
+def test_slow_connection_takes_no_time_from_the_answer(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A complete answer to the POST counts, also if connecting took long: its id would be lost."""
+    now, request = [0.0], requests.Session.request
+
+    def slow(*args: Any, **kwargs: Any) -> requests.Response:
+        now[0] += 1000.0
+        return request(*args, **kwargs)
+
+    monkeypatch.setattr(requests.Session, "request", slow)
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert UserSegmentsHook().request_export(connected.segments[0].segment_id).export_id
 
 
 def test_rate_limit(

@@ -262,6 +262,16 @@ def test_wrong_once_rendered(connected: Emulator, arguments: dict[str, Any], wor
     assert connected.requests == []
 
 
+@pytest.mark.parametrize("field", ["segment_id", "segment_name"])
+def test_none_once_rendered(connected: Emulator, field: str) -> None:
+    """As an upstream task's None is: the error names the argument that was given."""
+    task = operator(**{field: "{{ upstream }}"})
+    setattr(task, field, None)
+    with pytest.raises(AirflowFailException, match=f"{field} is None once rendered"):
+        task.execute(context())
+    assert connected.requests == []
+
+
 def test_unknown_segment_name(connected: Emulator) -> None:
     """The closest names are in the message."""
     with pytest.raises(UserSegmentsException, match="'Recent Registrants'"):

@@ -205,6 +205,21 @@ async def test_credentials_that_stay_wrong_are_read_once_more_for_all(
     assert len(opened) == 1
 
 
+async def test_credentials_saved_after_a_refusal(
+    connected: Emulator, connect: Callable[..., None], looked_up: list[str]
+) -> None:
+    """A wait that is refused later finds them, although another has looked in vain before."""
+    connect(connected, password="revoked")
+    async with UserSegmentsAsyncHook():
+        client = shared_client(CONN_ID)
+        await client.connect(0.0, 1.0)
+        await client.connect(1.0, 2.0)
+        connect(connected)
+        await client.connect(9.0, 10.0)
+        assert looked_up == [CONN_ID] * 3
+        assert "emulator-token" in client.secrets
+
+
 async def test_a_long_pause_is_not_kept_by_a_short_call(connected: Emulator) -> None:
     """A call without a deadline ends with the 429 it was paused by."""
     connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="list", retry_after="1000"))

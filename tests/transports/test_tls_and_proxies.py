@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import trustme
@@ -106,11 +106,14 @@ def test_post_is_repeated_after_a_cut_handshake(
     assert len(clock.sleeps) == 2
 
 
-class ConnectProxy:
-    """An HTTP proxy that opens tunnels, or refuses to."""
+ProxyAnswer = Literal["tunnel", "refusal", "silence"]
 
-    def __init__(self, refuses: bool = False) -> None:
-        self._refuses = refuses
+
+class ConnectProxy:
+    """An HTTP proxy that opens tunnels, refuses to, or says nothing."""
+
+    def __init__(self, answer: ProxyAnswer) -> None:
+        self._answer = answer
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -130,7 +133,10 @@ class ConnectProxy:
         request = b""
         while b"\r\n\r\n" not in request:
             request += client.recv(4096)
-        if self._refuses:
+        if self._answer == "silence":
+            client.recv(1)  # until the client leaves
+            return
+        if self._answer == "refusal":
             client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             client.close()
             return
@@ -155,17 +161,17 @@ class ConnectProxy:
 @pytest.fixture
 def behind_proxy(
     tls: tuple[Emulator, str], connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[bool], Emulator]]:
+) -> Iterator[Callable[..., Emulator]]:
     """Make a Connection to the service through a proxy. The service's name is no loopback one, its address is."""
     proxies: list[ConnectProxy] = []
 
-    def through(refuses: bool) -> Emulator:
-        proxy = ConnectProxy(refuses)
+    def through(answer: ProxyAnswer, **extra: float) -> Emulator:
+        proxy = ConnectProxy(answer)
         proxies.append(proxy)
         # As an environment often has it: without a scheme.
         monkeypatch.setenv("HTTPS_PROXY", f"user:pass-word@127.0.0.1:{proxy.port}")
         port = tls[0].url.rpartition(":")[2]
-        connect(tls[0], host=f"https://service.example:{port}", extra={"ca_bundle": tls[1]})
+        connect(tls[0], host=f"https://service.example:{port}", extra={"ca_bundle": tls[1], **extra})
         return tls[0]
 
     yield through
@@ -173,26 +179,33 @@ def behind_proxy(
         proxy.close()
 
 
-def test_through_a_proxy(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
+def test_through_a_proxy(client: Client, behind_proxy: Callable[..., Emulator]) -> None:
     """The environment's proxy is used by both transports."""
-    service = behind_proxy(False)
+    service = behind_proxy("tunnel")
     assert len(client.list_segments()) == 3
     assert len(service.requests) == 1
 
 
-def test_proxy_that_refuses(client: Client, behind_proxy: Callable[[bool], Emulator]) -> None:
+def test_proxy_that_refuses(client: Client, behind_proxy: Callable[..., Emulator]) -> None:
     """Nothing was sent, and the proxy's password is not shown."""
-    behind_proxy(True)
+    behind_proxy("refusal")
     with pytest.raises(NotSentError, match="407") as caught:
         client.list_segments()
     assert "pass-word" not in str(caught.value)
 
 
+def test_proxy_that_says_nothing(client: Client, behind_proxy: Callable[..., Emulator]) -> None:
+    """The request timeout bounds that too, so that no wait hangs and keeps a connection from others."""
+    behind_proxy("silence", request_timeout=0.3, max_retries=0)
+    with pytest.raises(NotSentError):
+        client.list_segments()
+
+
 def test_post_through_a_proxy_is_not_repeated(
-    behind_proxy: Callable[[bool], Emulator], clock: FakeClock
+    behind_proxy: Callable[..., Emulator], clock: FakeClock
 ) -> None:
     """An answer that is lost behind a proxy is as lost as any."""
-    service = behind_proxy(False)
+    service = behind_proxy("tunnel")
     service.inject(Fault(FaultKind.CUT_AFTER, on="export", times=None))
     client = UserSegmentsHook()
     client.clock = clock
