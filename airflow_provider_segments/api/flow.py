@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from airflow_provider_segments.api.calls import read_reply
 from airflow_provider_segments.api.errors import CallError, ExportTimeoutError, RefusedError
-from airflow_provider_segments.api.retries import Failures, RetryBudget, poll_delay, retry_delay, rule_for
+from airflow_provider_segments.api.retries import (
+    IN_A_POLL,
+    ON_A_WORKER,
+    Failures,
+    RetryBudget,
+    poll_delay,
+    retry_delay,
+    rule_for,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
@@ -142,7 +150,7 @@ class Poll:
         return self.export
 
 
-def perform(call: Call[T], client: Client, budget: RetryBudget | None = None) -> Flow[T]:
+def perform(call: Call[T], client: Client, budget: RetryBudget = ON_A_WORKER) -> Flow[T]:
     """
     Send a call, retry it as its budget allows, and return the parsed answer.
 
@@ -158,7 +166,7 @@ def poll(
     call: Call[SegmentExport],
     client: Client,
     poll_interval: float | None = None,
-    budget: RetryBudget | None = None,
+    budget: RetryBudget = IN_A_POLL,
 ) -> Flow[Poll]:
     """
     Poll an export once. A retryable failure returns a pending poll instead of raising.
@@ -233,13 +241,13 @@ def _log_of(export: SegmentExport, last_status: Any) -> tuple[str | None, int]:
 
 
 def _send_with_retries(
-    call: Call[Any], client: Client, budget: RetryBudget | None, slack: float = 0.0
+    call: Call[Any], client: Client, budget: RetryBudget, slack: float = 0.0
 ) -> Flow[tuple[Outcome, float]]:
     """Return the outcome of the last attempt and, if it failed, the delay after which another may be made."""
     failures, connect, place = Failures(), Connect(), None
     while True:
         outcome = yield connect  # first: the rate limit and the retry limit are read from the Connection
-        allowed = budget or RetryBudget.default(client.max_retries)
+        allowed = budget.resolved(client.max_retries)
         place = place or client.throttle.place(outcome.monotonic, slack)
         outcome, sent_at = yield from _send_once(call, client, allowed, outcome, place)
         if news := client.throttle.news():

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_segments.api import errors
@@ -13,10 +13,17 @@ from airflow_provider_segments.api.errors import CallError, RefusedError
 if TYPE_CHECKING:
     from airflow_provider_segments.api.calls import Call
 
-__all__ = ["RULES", "Failures", "RetryBudget", "Rule", "poll_delay", "retry_delay", "rule_for"]
-
-# Seconds; the longest pause the service can impose on a worker.
-_LONGEST_ON_A_WORKER = 300.0
+__all__ = [
+    "IN_A_POLL",
+    "ON_A_WORKER",
+    "RULES",
+    "Failures",
+    "RetryBudget",
+    "Rule",
+    "poll_delay",
+    "retry_delay",
+    "rule_for",
+]
 
 
 def backoff(failures: int) -> float:
@@ -85,23 +92,29 @@ class Failures:
 class RetryBudget:
     """How often and how long a call may be retried; without arguments, without end."""
 
-    max_retries: float = math.inf
+    max_retries: float | None = math.inf  # None leaves it to the Connection
     longest_delay: float = math.inf  # seconds; a longer one is not waited for
     deadline: float = math.inf  # monotonic time
 
-    @classmethod
-    def default(cls, max_retries: int) -> RetryBudget:
-        """Return the budget of a call outside a wait: neither a worker nor a test button is held for long."""
-        return cls(max_retries, _LONGEST_ON_A_WORKER)
+    def resolved(self, max_retries: int) -> RetryBudget:
+        """Return the budget with the limit of a Connection, if it leaves it to that."""
+        return replace(self, max_retries=max_retries) if self.max_retries is None else self
 
     def permits(self, error: CallError, failures: Failures, delay: float, now: float) -> bool:
         """Return whether the call may be retried after a delay."""
+        assert self.max_retries is not None
         free = rule_for(error).reload  # it has a limit of its own
         return (
             (free or failures.total <= self.max_retries)
             and (error.retry_after or 0.0) <= self.longest_delay
             and delay < self.deadline - now
         )
+
+
+#: Of a call outside a wait: the service can't hold a worker for long.
+ON_A_WORKER = RetryBudget(None, longest_delay=300.0)
+#: Of a single poll of an export: there will be another one.
+IN_A_POLL = RetryBudget(None, longest_delay=60.0)
 
 
 def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter: float) -> float | None:

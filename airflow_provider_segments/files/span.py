@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_segments.api.calls import Call
 from airflow_provider_segments.api.errors import CallError, FileTransferError, NoAnswerError
-from airflow_provider_segments.api.retries import Failures, RetryBudget, retry_delay
+from airflow_provider_segments.api.retries import ON_A_WORKER, Failures, retry_delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,7 +131,7 @@ class Span:
         self._failures = self._failures.after(error)
         delay = retry_delay(_READ, error, self._failures, self.clock.jitter())
         message = f"{self.filename} can't be read: {error}"
-        budget = RetryBudget.default(self.max_retries)
+        budget = ON_A_WORKER.resolved(self.max_retries)
         if delay is None or not budget.permits(error, self._failures, delay, self.clock.monotonic()):
             read = f" {self.position} bytes were received." if self.position else ""
             raise FileTransferError(f"{message}.{read} Try again.") from error

@@ -12,7 +12,7 @@ from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError, ConfigurationError, UserSegmentsError, diagnosis
 from airflow_provider_segments.api.flow import Connect, Outcome, Send
 from airflow_provider_segments.api.models import find_segment
-from airflow_provider_segments.api.retries import RetryBudget
+from airflow_provider_segments.api.retries import IN_A_POLL, RetryBudget
 from airflow_provider_segments.connection import form
 from airflow_provider_segments.connection.settings import (
     API_PATH,
@@ -117,7 +117,9 @@ class UserSegmentsHook(BaseHook):
 
     def poll_export(self, export_id: str, poll_interval: float | None = None, *, retry: bool = True) -> Poll:
         """
-        Poll an export once. An outage or a 429 that outlasts the retries returns a pending poll.
+        Poll an export once.
+
+        An outage or a 429 that outlasts the retries, or a ``Retry-After`` of more than a minute, returns a pending poll.
 
         :param export_id: the export.
         :param poll_interval: fixed seconds until the next poll; None for the adaptive schedule.
@@ -125,7 +127,7 @@ class UserSegmentsHook(BaseHook):
         """
         interval = checked_poll_interval(poll_interval)
         return self._run(
-            flow.poll(calls.get_export(export_id), self._client, interval, None if retry else _ONCE)
+            flow.poll(calls.get_export(export_id), self._client, interval, IN_A_POLL if retry else _ONCE)
         )
 
     def poll_until(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airflow_provider_segments.api import calls, flow
 from airflow_provider_segments.api.errors import CallError
 from airflow_provider_segments.api.flow import Connect, Outcome, Send
-from airflow_provider_segments.api.retries import RetryBudget
+from airflow_provider_segments.api.retries import ON_A_WORKER, RetryBudget
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.transports.pool import shared_client
 from airflow_provider_segments.utils.clock import Clock
@@ -61,7 +61,7 @@ class UserSegmentsAsyncHook:
 
         :param unlimited_retries: retry outages and 429s indefinitely.
         """
-        budget = RetryBudget() if unlimited_retries else None
+        budget = RetryBudget() if unlimited_retries else ON_A_WORKER
         return await self._run(lambda client: flow.perform(calls.list_segments(), client, budget))
 
     async def get_export(self, export_id: str) -> SegmentExport:

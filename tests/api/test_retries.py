@@ -19,6 +19,7 @@ from airflow_provider_segments.api.errors import (
     UnreadableError,
 )
 from airflow_provider_segments.api.retries import (
+    ON_A_WORKER,
     RULES,
     Failures,
     RetryBudget,
@@ -28,7 +29,7 @@ from airflow_provider_segments.api.retries import (
 )
 
 GET, POST = list_segments(), request_export("a-segment")
-WORKER, WAIT = RetryBudget.default(5), RetryBudget()
+WORKER, WAIT = ON_A_WORKER.resolved(5), RetryBudget()
 
 
 def status(code: int, retry_after: float | None = None) -> RefusedError:
@@ -94,7 +95,7 @@ def test_wait_goes_on(error: CallError) -> None:
 @pytest.mark.parametrize("error", [status(500), UnreadableError("x"), status(401), status(403)])
 def test_wait_ends(error: CallError) -> None:
     """What is limited on a worker is limited in a wait."""
-    assert delays(error, GET, WAIT) == delays(error, GET, RetryBudget.default(100))
+    assert delays(error, GET, WAIT) == delays(error, GET, ON_A_WORKER.resolved(100))
 
 
 def test_another_failure_in_between_starts_the_count_anew() -> None:

@@ -271,6 +271,18 @@ def test_reschedule_sits_out_an_outage(connected: Emulator) -> None:
     assert made._get_next_poke_interval(None, lambda: made.timeout - 5, 1) == 6
 
 
+def test_pause_of_minutes_is_left_to_the_next_poke(connected: Emulator, clock: FakeClock) -> None:
+    """The service can't hold a worker of a sensor that would give it up, nor past the timeout."""
+    export_id = request(connected)
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="status", retry_after="120", times=None))
+    made = sensor(export_id, mode="reschedule")
+    with pytest.raises(AirflowRescheduleException):
+        run(made)
+    assert polls(connected) == 1
+    assert clock.sleeps == []
+    assert made._get_next_poke_interval(None, lambda: 0.0, 1) >= 120
+
+
 def test_deferred_sensor_hands_the_pause_over(connected: Emulator) -> None:
     """When the service says when to come back, the trigger is told."""
     export_id = request(connected)
