@@ -119,7 +119,7 @@ class UserSegmentsHook(BaseHook):
         """
         Poll an export once.
 
-        An outage or a 429 that outlasts the retries, or a ``Retry-After`` of more than a minute, returns a pending poll.
+        An outage or a 429 that outlasts the retries, or a ``Retry-After`` above a minute, returns a pending poll.
 
         :param export_id: the export.
         :param poll_interval: fixed seconds until the next poll; None for the adaptive schedule.
