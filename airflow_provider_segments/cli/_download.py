@@ -61,4 +61,7 @@ def _name(file: ExportFile, export_id: str) -> str:
 def _is_name(text: str) -> bool:
     if text != printable(text) or "/" in text or text in ("", ".", ".."):
         return False
-    return len(os.fsencode(text)) <= _LONGEST_NAME
+    try:
+        return len(os.fsencode(text)) <= _LONGEST_NAME
+    except UnicodeEncodeError:  # this machine's file names can't hold it
+        return False

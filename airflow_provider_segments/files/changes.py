@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_segments.api.errors import ColumnsError, ConfigurationError
+from airflow_provider_segments.api.text import quoted
 from airflow_provider_segments.files.comparison import KINDS, Comparison, database
 from airflow_provider_segments.files.csv_file import listed
 
@@ -103,6 +104,11 @@ def compare(
     keys = tuple(key_columns or current.columns[:1])
     for file in filter(None, (current, previous)):
         file.require(keys)
+    if key_columns is None and previous and previous.columns[0] != current.columns[0]:
+        raise ColumnsError(
+            f"The first column of {current.name} is {quoted(current.columns[0])}, that of {previous.name} is "
+            f"{quoted(previous.columns[0])}. Name the columns that identify a row (key_columns, or --key)."
+        )
     _check_columns(previous or current, current, compare_columns)
     wanted = current.columns if compare_columns is None else compare_columns
     compared = [column for column in wanted if column not in keys]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ComparisonError, CsvError
-from airflow_provider_segments.files.csv_file import has_quotes, mixes_line_ends, with_line_feeds
+from airflow_provider_segments.files.csv_file import has_quotes, mixes_line_ends, quoted_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,6 @@ __all__ = ["KINDS", "Comparison", "Table", "database"]
 #: The kinds of rows that differ; each has a file of this name.
 KINDS = ("added", "removed", "changed")
 _MOST_THREADS = 4
-_LINE_BREAK = re.compile(r"[\r\n]")
 _ERROR_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _ERROR_REASON = re.compile(
     r"^((?:Expected Number|Value with|Invalid unicode|Maximum line|The CSV Parser)[^\n]*)", re.M
@@ -116,7 +115,7 @@ class Comparison:
                 f"on {same} where {old.name}.part is null or {new.name}.part is null or {changed})"
             )
         found = dict(self._execute("select kind, count(*) from difference group by kind").fetchall())
-        (total,) = self._execute(f"select count(*) from {new.name}").fetchone()
+        (total,) = self._execute(f"select count(part) from {new.name}").fetchone()
         return {kind: int(found.get(kind, 0)) for kind in KINDS} | {"all": int(total)}
 
     def write(self, kind: str, table: Table, columns: Sequence[str], delimiter: str, path: Path) -> None:
@@ -142,27 +141,36 @@ class Comparison:
                 raise
 
     def _read(self, statement: str, file: CsvFile) -> None:
-        """Fill the statement in with the file, or with a copy of it if DuckDB can't take its line ends."""
-        if not _LINE_BREAK.search("".join(file.columns)):  # else DuckDB may misread the rows without an error
-            try:
-                self._execute_on(statement, file)
-            except CsvError:
-                if not mixes_line_ends(file):
-                    raise
-            else:
-                return
-        self._execute_on(statement, with_line_feeds(file, self._folder / "copy.csv"))
+        """
+        Fill the statement in with the file, or with a copy of it.
 
-    def _execute_on(self, statement: str, file: CsvFile) -> None:
+        DuckDB drops rows without an error where a quotation mark is left open, or stands in the middle of a field; it
+        refuses line ends of several kinds.
+        """
+        if quotes := has_quotes(file):
+            file = quoted_copy(file, self._folder / "copy.csv")
+        try:
+            self._execute_on(statement, file, parallel=not quotes)
+        except CsvError:
+            if quotes or not mixes_line_ends(file):
+                raise
+            file = quoted_copy(file, self._folder / "copy.csv")
+            self._execute_on(statement, file, parallel=False)
+
+    def _execute_on(self, statement: str, file: CsvFile, *, parallel: bool) -> None:
         import duckdb
 
         try:
-            self._execute(statement.format(_reader(file)))
+            self._execute(statement.format(_reader(file, parallel)))
         except duckdb.InvalidInputException as error:
             raise CsvError(f"{file.name} can't be read as CSV: {_reason(str(error))}.") from None
 
     def _drop_duplicates(self, table: Table, part: int) -> int:
-        """Keep one row of each key, whatever the order of the file: the one that sorts first."""
+        """
+        Keep one row of each key, whatever the order of the file: the one that sorts first.
+
+        The others lose their part. If they were deleted, a checkpoint would give the rows after them other ids.
+        """
         keys, name = ", ".join(map(table.field, self._keys)), table.name
         (repeated,) = self._execute(
             f"create or replace temp table repeated as select {keys} from {name} where part = {part} "
@@ -171,7 +179,7 @@ class Comparison:
         if repeated:
             order = ", ".join(map(table.field, table.columns))
             self._execute(
-                f"delete from {name} where rowid in (select id from (select rowid as id, row_number() over "
+                f"update {name} set part = null where rowid in (select id from (select rowid as id, row_number() over "
                 f"(partition by {keys} order by {order}, rowid) as place from {name} "
                 f"where part = {part} and ({keys}) in (from repeated)) where place > 1)"
             )
@@ -185,15 +193,14 @@ def _differ(old: Table, new: Table, column: str) -> str:
     return f"{old.field(column)} <> {new.field(column)}"
 
 
-def _reader(file: CsvFile) -> str:
-    """Return a file in SQL. DuckDB's threads may misread quoted line breaks, and one thread alone an open quote."""
-    parallel = not has_quotes(file)
+def _reader(file: CsvFile, parallel: bool) -> str:
+    """Return a file in SQL; not in parallel if fields are quoted, because threads may misread line breaks in them."""
     columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(file.columns)))
     path = re.sub(r"([*?[])", r"[\1]", str(file.path.absolute()))  # DuckDB takes it for a pattern
     return (
         f"read_csv({_text(path)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
         f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel}, "
-        "compression = 'none')"
+        "compression = 'none', hive_partitioning = false)"
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["CsvFile", "has_quotes", "listed", "mixes_line_ends", "open_csv", "with_line_feeds"]
+__all__ = ["CsvFile", "has_quotes", "listed", "mixes_line_ends", "open_csv", "quoted_copy"]
 
 _DELIMITERS = ",;\t|"
 _LONGEST_HEADER = _CHUNK = 1024 * 1024
@@ -69,13 +69,9 @@ def open_csv(path: Path, name: str) -> CsvFile:
 
 
 def has_quotes(file: CsvFile) -> bool:
-    """Return whether there are quotation marks in a file, and check that none is left open, as in one that was cut."""
+    """Return whether there are quotation marks in a file."""
     with file.path.open("rb") as stream:
-        marks = sum(chunk.count(b'"') for chunk in iter(lambda: stream.read(_CHUNK), b""))
-    if marks % 2:  # only then one may be open
-        for _ in _rows(file):
-            pass
-    return marks > 0
+        return any(b'"' in chunk for chunk in iter(lambda: stream.read(_CHUNK), b""))
 
 
 def mixes_line_ends(file: CsvFile) -> bool:
@@ -86,10 +82,9 @@ def mixes_line_ends(file: CsvFile) -> bool:
         return isinstance(text.newlines, tuple)
 
 
-def with_line_feeds(file: CsvFile, path: Path) -> CsvFile:
-    """Copy a file to a path so that each row ends with a line feed, and the header is a line of numbers."""
+def quoted_copy(file: CsvFile, path: Path) -> CsvFile:
+    """Copy a file to a path: each field is quoted, each row ends with a line feed, the header is a line of numbers."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as copy:
-        # The writer would not quote a carriage return otherwise.
         writer = csv.writer(copy, delimiter=file.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         rows = _rows(file)
         next(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_segments.links.user_segments import ExportedFileLink, exported_file_url
 
@@ -26,6 +26,8 @@ def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | No
     where = {name: getattr(task_instance, name) for name in names}
     values = result | {"return_value": result}
     for key in values if keys is None else keys:
+        if values[key] is None and AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS:
+            continue  # Airflow 3.0 refuses it; to read it gives None all the same
         XCom.set(key=key, value=values[key], **where)
     if AIRFLOW_V_3_0_PLUS:  # earlier ones read the result when the link is shown
         url = "" if keys == [] else exported_file_url(result)

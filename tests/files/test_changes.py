@@ -159,6 +159,61 @@ def test_line_break_in_the_header(tmp_path: Path, content: bytes) -> None:
     assert parsed(files["changed"]) == (found.columns, [("1", "a\r\nb\r")])
 
 
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (b'id,n\n1,5"\n2,Bob\n3,x\n', [("1", '5"'), ("2", "Bob"), ("3", "x")]),
+        (b'id,n\n1,a\n2, "b\n3,x\n4,y\n', [("1", "a"), ("2", ' "b'), ("3", "x"), ("4", "y")]),
+        (b'id,n\n1,a"b"c\n2,""\n3,"a ""b"""\n', [("1", 'a"b"c'), ("2", ""), ("3", 'a "b"')]),
+    ],
+)
+def test_quotation_marks_within_a_field(tmp_path: Path, content: bytes, rows: Rows) -> None:
+    """They are text, and no row gets lost by them."""
+    found, files = compared(tmp_path, None, content)
+    assert found.added == len(rows)
+    assert sorted(parsed(files["added"])[1]) == rows
+
+
+@pytest.mark.parametrize(
+    "content", [b'id,n\n1,5"\n2,"Bob\n3,x\n4,y\n', b'id,n\n1,"a"b,"\n2,b\n', b'id,n\n1,a\n2,"b\n']
+)
+def test_quotation_mark_left_open(tmp_path: Path, content: bytes) -> None:
+    """The rest of the file would be lost, and its users count as removed: whatever the number of marks is."""
+    with pytest.raises(CsvError, match="line [0-9]"):
+        compared(tmp_path, b"id,n\n1,a\n2,b\n3,x\n", content)
+
+
+def test_checkpoint_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB makes one when it likes, and moves rows up where others were deleted; the right ones are written."""
+    write = Comparison.write
+
+    def checkpoint_and_write(self: Comparison, *arguments: Any) -> None:
+        self._execute("checkpoint")
+        write(self, *arguments)
+
+    monkeypatch.setattr(Comparison, "write", checkpoint_and_write)
+    users = [f"user-{number}" for number in range(200_000)]
+    content = "user,n\n" + "".join(f"{user},1\n{user},2\n" for user in users)
+    found, files = compared(tmp_path, None, content.encode())
+    assert found.added == len(users)
+    assert sorted(parsed(files["added"])[1]) == sorted((user, "1") for user in users)
+
+
+def test_folder_that_looks_like_a_partition(tmp_path: Path) -> None:
+    """A folder's name is no value of a column."""
+    folder = tmp_path / "c0=5"
+    folder.mkdir()
+    assert parsed(compared(folder, None, b"id,n\n1,a\n")[1]["added"])[1] == [("1", "a")]
+
+
+def test_other_first_column(tmp_path: Path) -> None:
+    """Without key columns, it would be compared by another key than before."""
+    old, new = b"user,country\n1,DE\n9,US\n", b"country,user\nDE,1\nUS,4\n"
+    with pytest.raises(ColumnsError, match="'country', that of the old file is 'user'.*key_columns"):
+        compared(tmp_path, old, new)
+    assert counts(compared(tmp_path, old, new, key_columns=["user"])[0]) == (1, 1, 0, 1)
+
+
 def test_long_fields(tmp_path: Path) -> None:
     """They may be longer than Python's own reader has them, beside an odd number of quotation marks too."""
     content = b"id,n\n1," + b"x" * 200_000 + b'\n2,5"\n'
