@@ -33,19 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.api.throttle import Place, Throttle
 
-__all__ = [
-    "MIN_SEND_TIMEOUT",
-    "Connect",
-    "Flow",
-    "Outcome",
-    "Poll",
-    "Send",
-    "Sleep",
-    "perform",
-    "poll",
-    "poll_until",
-]
-
 T = TypeVar("T")
 
 #: Seconds that a call may take at least, even right at the deadline.

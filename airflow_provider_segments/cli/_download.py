@@ -12,10 +12,10 @@ from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from airflow_provider_segments.api.text import printable
 from airflow_provider_segments.cli._target import STDOUT, check_target, find_target, writing
-from airflow_provider_segments.connection.lookup import get_settings
 from airflow_provider_segments.files.s3 import open_s3
 from airflow_provider_segments.files.source import ensure_kept
 from airflow_provider_segments.files.url import open_url
+from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.transports.common import CHUNK
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def download_file(
     export: SegmentExport, to: str | None, terminal: Terminal, *, force: bool, conn_id: str, aws_conn_id: str
 ) -> Path | None:
     """Write an export's file and return its path; None if it went to stdout."""
-    file = ensure_kept(export)
+    file, hook = ensure_kept(export), UserSegmentsHook(conn_id)
     path = None if to in STDOUT else find_target(to, _name(file, export.export_id))
     if path:
         check_target(path, force)
@@ -41,7 +41,11 @@ def download_file(
         (
             open_s3(file, aws_conn_id)
             if file.is_s3_uri
-            else open_url(export.filename or "", get_settings(conn_id))
+            else open_url(
+                export.filename or "",
+                hook.settings,
+                lambda: hook.get_export(export.export_id).filename or "",
+            )
         ) as source,
         writing(path, force) if path else nullcontext(terminal.result.buffer) as sink,  # type: ignore[attr-defined]
     ):

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_segments.api.errors import ColumnsError, ConfigurationError
+from airflow_provider_segments.api.errors import ColumnsError, ComparisonError, ConfigurationError
 from airflow_provider_segments.api.text import quoted
 from airflow_provider_segments.files.comparison import KINDS, Comparison, database
 from airflow_provider_segments.files.csv_file import listed
@@ -101,6 +101,7 @@ def compare(
     :raises ComparisonError: the files can't be compared.
     """
     require_duckdb()
+    _check_paths(folder, *(file.path for file in (current, previous) if file))
     keys = tuple(key_columns or current.columns[:1])
     for file in filter(None, (current, previous)):
         file.require(keys)
@@ -127,6 +128,16 @@ def compare(
             comparison.write(kind, table, columns, current.delimiter, folder / f"{kind}.csv")
     unchanged = counts.pop("all") - counts["added"] - counts["changed"]
     return Changes(keys, current.columns, **counts, unchanged=unchanged)
+
+
+def _check_paths(*paths: Path) -> None:
+    for path in paths:
+        try:
+            str(path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise ComparisonError(
+                f"DuckDB can't use {quoted(str(path))}, whose path is not in UTF-8. Rename it, or go elsewhere."
+            ) from None
 
 
 def _check_columns(previous: CsvFile, current: CsvFile, compared: Sequence[str] | None) -> None:

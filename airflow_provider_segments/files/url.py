@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from html import unescape
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -27,7 +29,7 @@ from airflow_provider_segments.transports.common import proxy_of
 from airflow_provider_segments.transports.requests import error_class_of, reason_of, session_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_provider_segments.connection.settings import Settings
 
@@ -74,19 +76,54 @@ _STATUS_ADVICE = {
 }
 
 
+class _ExpiredUrlError(errors.FileTransferError):
+    """The URL can't be read any more."""
+
+
+class _WithoutQueries(logging.Filter):
+    """Cut the query, which may sign a request, from each URL that urllib3 logs at DEBUG."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+_without_queries = _WithoutQueries()
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_without_queries)
+
+
 @contextmanager
-def open_url(url: str, settings: Settings) -> Iterator[Source]:
-    """Open what a URL leads to, with the Connection's CA bundle, proxy, timeout and retries, but no credential."""
-    with session_for(settings) as session:
+def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = None) -> Iterator[Source]:
+    """
+    Open what a URL leads to, with the Connection's CA bundle, proxy, timeout and retries, but no credential.
 
-        def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
-            headers = {"Accept-Encoding": "identity", **validator}
-            if span := range_header(start, end):
-                headers["Range"] = span
-            return _body_of(_get(session, url, headers, settings), start)
+    A URL that expires during the download is replaced with what `renew` returns.
+    """
+    renewing = Lock()  # several threads may read the file
 
-        with Source(file_location(url).filename, fetch, settings.max_retries) as source:
-            yield source
+    def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
+        nonlocal url
+        headers = {"Accept-Encoding": "identity", **validator}
+        if span := range_header(start, end):
+            headers["Range"] = span
+        used = url
+        try:
+            return _body_of(_get(session, used, headers, settings), start)
+        except _ExpiredUrlError:
+            if renew is None or not validator:  # without one, it might be another file
+                raise
+        with renewing:
+            if url == used:
+                url = renew()
+        return _body_of(_get(session, url, headers, settings), start)
+
+    with (
+        session_for(settings) as session,
+        Source(file_location(url).filename, fetch, settings.max_retries) as source,
+    ):
+        yield source
 
 
 def _get(
@@ -201,8 +238,9 @@ def _refusal(response: requests.Response, filename: str) -> Exception:
     if response.status_code in _REPEATED or code in _REPEATED_CODES:
         retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
         return errors.RefusedError(details, status=503, retry_after=retry_after)
-    if code == "AccessDenied" and "expired" in message.lower():
-        return errors.FileTransferError(f"{filename}: {details}. {_EXPIRED}")
+    has_expired = code == "AccessDenied" and "expired" in message.lower()
+    if has_expired or _ADVICE.get(code) == _EXPIRED:
+        return _ExpiredUrlError(f"{filename}: {details}. {_EXPIRED}")
     # A 403 with another code has another cause.
     by_status = "" if code and response.status_code == 403 else _STATUS_ADVICE.get(response.status_code, "")
     advice = _ADVICE.get(code, by_status)

@@ -149,9 +149,12 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         file = ensure_kept(export)
         if file.is_s3_uri:
             return open_s3(file, self.source_aws_conn_id or self.aws_conn_id, self.extra_args)
+
         # The query of a presigned URL is not handed from process to process, and holds for minutes.
-        fresh = self.hook.get_export(export.export_id).ensure_complete()
-        return open_url(fresh.filename or "", self.hook.settings)
+        def fresh_url() -> str:
+            return self.hook.get_export(export.export_id).ensure_complete().filename or ""
+
+        return open_url(fresh_url(), self.hook.settings, fresh_url)
 
     def _destination(self, key: str) -> Destination:
         from airflow_provider_segments.files.destination import Destination

@@ -67,6 +67,12 @@ def test_names_from_the_service_lead_nowhere_else(filename: str, export_id: str,
     assert _name(file_location(filename), export_id) == name
 
 
+def test_name_that_the_file_system_can_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a locale of Latin-1: the file is named by the export's id."""
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("latin-1"))
+    assert _name(file_location("s3://b/用户.csv"), "the-id") == "the-id"
+
+
 @pytest.mark.parametrize(
     ("fault", "says"),
     [

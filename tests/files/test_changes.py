@@ -334,6 +334,14 @@ def test_path_is_no_pattern(tmp_path: Path) -> None:
     assert (found.added, (tmp_path / "added.csv").read_text()) == (1, "id\na[1]*'.csv.gz\n")
 
 
+def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
+    """DuckDB takes none; the error says so."""
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    with pytest.raises(ComparisonError, match="not in UTF-8"):
+        compared(folder, None, b"id\n1\n")
+
+
 def test_too_little_memory(tmp_path: Path) -> None:
     """The message says which limit, and nothing is left in the folder."""
     with pytest.raises(ComparisonError, match="memory_limit='1KB'"):

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import gzip
+import logging
+from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +162,54 @@ def test_not_to_be_had(host: Any, path: str, says: str) -> None:
     assert says in str(caught.value)
     assert "must-not" not in str(caught.value)
     assert caught.value.__suppress_context__ or not caught.value.__context__
+
+
+def test_nothing_is_logged_of_a_query(host: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Not at DEBUG either, where urllib3 logs each request and each retry."""
+    caplog.set_level(logging.DEBUG)
+    read(f"{host.url}/moved")
+    assert "/whole" in caplog.text
+    assert "must-not" not in caplog.text
+
+
+class Expiring(BaseHTTPRequestHandler):
+    """A large file, at URLs of which each is good for three requests."""
+
+    file = bytes(range(256)) * 80_000
+    used: Counter[str]
+
+    def do_GET(self) -> None:
+        self.used[self.path] += 1
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        body, status = self.file[int(first) : int(last) + 1 if last else None], 206 if first != "0" else 200
+        if self.used[self.path] > 3:
+            body, status = ERROR.format("AccessDenied", MESSAGES["expired"]).encode(), 403
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(self.file)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+        with suppress(OSError):  # the first answer is not read to its end
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_url_that_expires_during_the_download(renewed: bool) -> None:
+    """The export is asked for another one, and only the rest is read from there."""
+    Expiring.used = Counter()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Expiring)) as server:
+        urls = (f"http://127.0.0.1:{server.server_port}/f?signature={number}" for number in count())
+        with open_url(next(urls), settings(), (lambda: next(urls)) if renewed else None) as source:
+            if renewed:
+                assert source.readall() == Expiring.file
+                assert len(Expiring.used) > 1
+            else:
+                with pytest.raises(FileTransferError, match="The URL has expired"):
+                    source.readall()
 
 
 def test_nobody_listens(host: Any, file_clock: FakeClock) -> None:
