@@ -77,6 +77,10 @@ class LatestExport(StoredObject):
         """The export that the next run compares with."""
         return self.record.get("export_id")
 
+    def previous_for(self, run: Mapping[str, Any]) -> str | None:
+        """Return the export to compare with: the latest, or the one before it if an earlier try of the run wrote that."""
+        return self.record.get("previous_export_id" if self.record.get("run") == run else "export_id")
+
     def record_of(self, export_id: str) -> dict[str, Any] | None:
         """Return what is known of an export, if it is done."""
         records = [self.record, *self.record.get("earlier", ())]
@@ -90,7 +94,8 @@ class LatestExport(StoredObject):
     def advance(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make a record the latest one and return it; None if another run has been faster, whose record is read."""
         last = {name: value for name, value in self.record.items() if name != "earlier"}
-        earlier = [last, *self.record.get("earlier", ())][:_EARLIER] if last else []
+        replaced = not last or last.get("run") == record["run"]
+        earlier = [*([] if replaced else [last]), *self.record.get("earlier", ())][:_EARLIER]
         if self._put({**record, "earlier": earlier}):
             return dict(record)
         # boto3 repeats a request whose answer was lost, so it may have been this very write.

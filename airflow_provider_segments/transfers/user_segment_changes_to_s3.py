@@ -36,6 +36,8 @@ _FIRST_RUN = ("added", "baseline")
 _WHEN_MISSING = ("fail", "added", "baseline")
 _COUNTS = ("added", "removed", "changed", "unchanged")
 _KINDS = _COUNTS[:3]
+# What the tries of a task have in common, until a user clears it, which changes `max_tries`.
+_RUN = ("dag_id", "run_id", "task_id", "map_index", "max_tries")
 
 
 class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
@@ -158,13 +160,23 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         self, context: Context, export: SegmentExport, latest: LatestExport, folder: Path
     ) -> dict[str, Any]:
         """Write all files, and last of all latest.json; return its record."""
+        from airflow_provider_segments.files.changes import compare
         from airflow_provider_segments.files.csv_file import open_csv
 
         metadata = self._download(export, folder)
         current = open_csv(folder / "users.csv", f"The file of {export.label}")
-        previous = self._previous(export, latest, current, folder)
-        previous_id = None if previous in (None, current) else latest.export_id
-        found = self._compare(previous, current, folder)
+        run = {name: getattr(context["ti"], name, None) for name in _RUN}
+        latest_id = latest.previous_for(run)
+        previous = self._previous(export, latest, latest_id, current, folder)
+        previous_id = None if previous in (None, current) else latest_id
+        found = compare(
+            previous,
+            current,
+            folder,
+            key_columns=self.key_columns,
+            compare_columns=self.compare_columns,
+            memory_limit=self.memory_limit,
+        )
         counts = ", ".join(f"{count} {name}" for name, count in _counts(found).items())
         self.log.info("Compared with %s: %s.", f"export {previous_id}" if previous_id else "nothing", counts)
         if latest.has_changed():  # another try of this run may have written it
@@ -172,7 +184,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         else:
             size = self._upload(context, latest.sibling(self._key_of(export)), folder, metadata)
             written = latest.advance(
-                self._record(export, found) | {"previous_export_id": previous_id, "size": size}
+                self._record(export, found) | {"previous_export_id": previous_id, "size": size, "run": run}
             )
         if written is None:
             raise self._beaten(export, previous_id, latest)
@@ -199,36 +211,27 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             save(source, folder / "users.csv")
             return dict(source.metadata)
 
-    def _compare(self, previous: CsvFile | None, current: CsvFile, folder: Path) -> Changes:
-        from airflow_provider_segments.files.changes import compare
-
-        return compare(
-            previous,
-            current,
-            folder,
-            key_columns=self.key_columns,
-            compare_columns=self.compare_columns,
-            memory_limit=self.memory_limit,
-        )
-
     def _previous(
-        self, export: SegmentExport, latest: LatestExport, current: CsvFile, folder: Path
+        self,
+        export: SegmentExport,
+        latest: LatestExport,
+        latest_id: str | None,
+        current: CsvFile,
+        folder: Path,
     ) -> CsvFile | None:
         """Return the file to compare with: None makes everybody an added user, the current one nobody."""
         from airflow_provider_segments.files.csv_file import open_csv
         from airflow_provider_segments.files.local import save
 
         choice: str = self.first_run
-        if latest.export_id:
-            stored = latest.sibling(f"{self._folder_of(export)}/{latest.export_id}/users.csv")
+        if latest_id:
+            stored = latest.sibling(f"{self._folder_of(export)}/{latest_id}/users.csv")
             if stored.exists():
                 with stored.open() as source:
                     save(source, folder / "previous.csv")
                 return open_csv(folder / "previous.csv", stored.uri)
             choice = self.when_previous_is_missing
-            message = (
-                f"{stored.uri}, the file of the previous export {latest.export_id}, is not there any more"
-            )
+            message = f"{stored.uri}, the file of the previous export {latest_id}, is not there any more"
             if choice == "fail":
                 raise PreviousFileMissingError(
                     f"{self.task_id}: {message}, so there is nothing to compare with. Bring it back, or set "

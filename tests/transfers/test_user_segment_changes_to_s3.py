@@ -80,11 +80,15 @@ def exported(s3: Any, content: bytes) -> SegmentExport:
 
 
 def resume(
-    export: SegmentExport, made: UserSegmentChangesToS3Operator | None = None, **arguments: Any
+    export: SegmentExport,
+    made: UserSegmentChangesToS3Operator | None = None,
+    run_id: str | None = None,
+    **arguments: Any,
 ) -> Any:
-    """Let a task do its work once its export is complete."""
-    made = made or operator(**arguments)
-    return made.execute_complete(context(), finished_event(export), export_id=export.export_id)
+    """Let a task do its work once its export is complete, in a run for each export."""
+    made, its_context = made or operator(**arguments), context()
+    its_context["ti"].run_id = run_id or export.export_id
+    return made.execute_complete(its_context, finished_event(export), export_id=export.export_id)
 
 
 def body(s3: Any, key: str) -> str:
@@ -248,6 +252,41 @@ def test_retry_after_the_next_run(s3: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert latest(s3) == before
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("baseline", [True, False])
+def test_retry_that_had_to_request_another_export(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, baseline: bool
+) -> None:
+    """As before Airflow 3.3: its result has the changes of the try that died, which no task downstream has seen."""
+    one, dead, again, three = (
+        exported(s3, FIRST),
+        exported(s3, SECOND),
+        exported(s3, SECOND),
+        exported(s3, FIRST),
+    )
+    if baseline:
+        resume(one)
+    with monkeypatch.context() as dying:
+        die_at(dying, 5)
+        with pytest.raises(Death):
+            resume(dead, run_id="the-run")
+    assert latest(s3)["export_id"] == dead.export_id
+    result = resume(again, run_id="the-run")
+    assert result["previous_export_id"] == (one.export_id if baseline else None)
+    assert result["added"] == (2 if baseline else 4)
+    resume(three)
+    kept = [one.export_id] * baseline
+    assert check_chain(s3, BUCKET, FOLDER) == [*kept, again.export_id, three.export_id]
+
+
+def test_cleared_task_compares_with_its_own_export(s3: Any, service: Emulator) -> None:
+    """Tasks downstream have seen the changes that led there."""
+    for max_tries in (2, 3):
+        result = operator().execute(context(max_tries=max_tries))
+    first, second = service.submissions
+    assert (result["export_id"], result["previous_export_id"]) == (second.export_id, first.export_id)
+
+
 def test_retry_requests_no_other_export(service: Emulator, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reattaches, and aborts what an earlier try left of its uploads."""
     store = FakeStore()
@@ -283,7 +322,7 @@ def meanwhile(
 
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
-    ("method", "before"), [("_download", True), ("_compare", False), ("_upload", True), ("_upload", False)]
+    ("method", "before"), [("_download", True), ("_previous", False), ("_upload", True), ("_upload", False)]
 )
 @pytest.mark.parametrize("first_run", [True, False])
 def test_two_runs_at_a_time(s3: Any, method: str, before: bool, first_run: bool) -> None:
