@@ -78,7 +78,7 @@ class LatestExport(StoredObject):
         return self.record.get("export_id")
 
     def previous_for(self, run: Mapping[str, Any]) -> str | None:
-        """Return the export to compare with: the latest, or the one before it if an earlier try of the run wrote that."""
+        """Return the export to compare with: the latest, or the one before if an earlier try of the run wrote that."""
         return self.record.get("previous_export_id" if self.record.get("run") == run else "export_id")
 
     def record_of(self, export_id: str) -> dict[str, Any] | None:
