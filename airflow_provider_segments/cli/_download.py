@@ -44,7 +44,7 @@ def download_file(
             else open_url(
                 export.filename or "",
                 hook.settings,
-                lambda: hook.get_export(export.export_id).filename or "",
+                lambda: hook.get_export(export.export_id).ensure_complete().filename or "",
             )
         ) as source,
         writing(path, force) if path else nullcontext(terminal.result.buffer) as sink,  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments.api.errors import ConnectionLookupError
+from airflow_provider_segments.api.errors import ConfigurationError, ConnectionLookupError, UserSegmentsError
 from airflow_provider_segments.connection.form import EXTRA_FIELDS
 from airflow_provider_segments.connection.settings import HOOK_NAME, Settings, read_settings
 
@@ -54,10 +54,14 @@ def _masked_settings(connection: Connection) -> Settings:
     return settings
 
 
-def _lookup_error(conn_id: str, error: Exception) -> ConnectionLookupError:
+def _lookup_error(conn_id: str, error: Exception) -> UserSegmentsError:
     """Return the error for whatever Airflow, its database or a secrets backend has raised."""
-    # Not its text, which may show where the secrets are.
-    kind = "" if isinstance(error, AirflowNotFoundException) else f" ({type(error).__name__})"
+    kind = ""
+    if not isinstance(error, AirflowNotFoundException):
+        kind = f" ({type(error).__name__})"  # not its text, which may show where the secrets are
+        log.warning("The look-up of Connection %r failed.", conn_id, exc_info=error)
+    if isinstance(error, PermissionError):  # of Airflow 3.2 and later
+        return ConfigurationError(f"Airflow denies this task access to Connection {conn_id!r}{kind}.")
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     # Airflow would take other names too, a shell would not.
     instead = f", or set the environment variable {variable} on workers and triggerers"

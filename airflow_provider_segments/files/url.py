@@ -101,10 +101,10 @@ def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = Non
 
     A URL that expires during the download is replaced with what `renew` returns.
     """
-    renewing = Lock()  # several threads may read the file
+    renewing, failed = Lock(), False  # several threads may read the file
 
     def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
-        nonlocal url
+        nonlocal url, failed
         headers = {"Accept-Encoding": "identity", **validator}
         if span := range_header(start, end):
             headers["Range"] = span
@@ -114,9 +114,17 @@ def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = Non
         except _ExpiredUrlError:
             if renew is None or not validator:  # without one, it might be another file
                 raise
-        with renewing:
-            if url == used:
-                url = renew()
+            with renewing:
+                if failed:
+                    raise
+                try:
+                    url = renew() if url == used else url
+                except errors.CallError as error:  # which a download would repeat, in each thread
+                    failed = True
+                    said = (
+                        f"{file_location(url).filename}: the URL has expired, and no other one came: {error}"
+                    )
+                    raise errors.FileTransferError(said) from error
         return _body_of(_get(session, url, headers, settings), start)
 
     with (

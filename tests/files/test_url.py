@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.api.errors import FileTransferError, RefusedError
 from airflow_provider_segments.connection.settings import Settings, read_settings
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.url import open_url
@@ -195,6 +195,25 @@ class Expiring(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+def test_api_that_is_away_when_a_url_expires() -> None:
+    """It is asked as often as its own rules say, not by each thread and at each retry of the download."""
+    asked = []
+
+    def fail() -> str:
+        asked.append(1)
+        raise RefusedError("a ticket was opened", status=500)
+
+    Expiring.used = Counter()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Expiring)) as server:
+        url = f"http://127.0.0.1:{server.server_port}/f?signature=1"
+        with (
+            open_url(url, settings(), fail) as source,
+            pytest.raises(FileTransferError, match="has expired, and no other one came: a ticket"),
+        ):
+            source.readall()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("renewed", [True, False])

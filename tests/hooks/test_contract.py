@@ -372,6 +372,25 @@ def test_airflow_that_can_not_look_up_for_a_moment(
         assert len(client.list_segments()) == 3
 
 
+def test_airflow_that_denies_access(
+    client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """To create the Connection would not help, nor to look again."""
+
+    def deny(_: str) -> Any:
+        raise PermissionError("refusing to fall back")
+
+    async def deny_later(_: str) -> Any:
+        deny(_)
+
+    monkeypatch.setattr(lookup.BaseHook, "get_connection", deny)
+    monkeypatch.setattr(lookup, "get_async_connection", deny_later)
+    with pytest.raises(ConfigurationError, match="Airflow denies this task access to Connection") as caught:
+        client.list_segments()
+    assert caught.value.permanent
+    assert clock.sleeps == []
+
+
 @pytest.fixture
 def nonsense() -> Iterator[int]:
     """A port where the head of each answer contradicts itself."""
