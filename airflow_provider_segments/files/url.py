@@ -94,6 +94,33 @@ for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_without_queries)
 
 
+class _Url:
+    """The URL of a file, which threads that read it replace when it has expired."""
+
+    def __init__(self, url: str, renew: Callable[[], str] | None) -> None:
+        self.current, self._renew = url, renew
+        self._lock = Lock()
+        self._failure: errors.FileTransferError | None = None
+
+    def instead_of(self, expired: str) -> str | None:
+        """Return another one; None if nothing is known that gives one."""
+        if self._renew is None:
+            return None
+        with self._lock:
+            if self.current == expired and self._failure is None:
+                try:
+                    self.current = self._renew()
+                except (
+                    errors.CallError
+                ) as error:  # else each thread would repeat it, as if the file's host had failed
+                    self._failure = errors.FileTransferError(
+                        f"{file_location(expired).filename}: the URL has expired, and no other one came: {error}"
+                    )
+            if self._failure:
+                raise self._failure
+            return self.current
+
+
 @contextmanager
 def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = None) -> Iterator[Source]:
     """
@@ -101,31 +128,20 @@ def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = Non
 
     A URL that expires during the download is replaced with what `renew` returns.
     """
-    renewing, failed = Lock(), False  # several threads may read the file
+    urls = _Url(url, renew)
 
     def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
-        nonlocal url, failed
         headers = {"Accept-Encoding": "identity", **validator}
         if span := range_header(start, end):
             headers["Range"] = span
-        used = url
+        used = urls.current
         try:
             return _body_of(_get(session, used, headers, settings), start)
         except _ExpiredUrlError:
-            if renew is None or not validator:  # without one, it might be another file
+            # Without a validator, another URL might lead to another file.
+            if not validator or not (other := urls.instead_of(used)):
                 raise
-            with renewing:
-                if failed:
-                    raise
-                try:
-                    url = renew() if url == used else url
-                except errors.CallError as error:  # which a download would repeat, in each thread
-                    failed = True
-                    said = (
-                        f"{file_location(url).filename}: the URL has expired, and no other one came: {error}"
-                    )
-                    raise errors.FileTransferError(said) from error
-        return _body_of(_get(session, url, headers, settings), start)
+        return _body_of(_get(session, other, headers, settings), start)
 
     with (
         session_for(settings) as session,
