@@ -350,20 +350,25 @@ def test_connection_that_airflow_finds_later(
     assert len(client.list_segments()) == 3
 
 
+def look_ups_raise(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Airflow fail to look up any Connection."""
+
+    def fail(_: str) -> Any:
+        raise error
+
+    async def fail_later(_: str) -> Any:
+        raise error
+
+    monkeypatch.setattr(lookup.BaseHook, "get_connection", fail)
+    monkeypatch.setattr(lookup, "get_async_connection", fail_later)
+
+
 def test_airflow_that_can_not_look_up_for_a_moment(
     client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     """Whatever its database or a secrets backend raises, one such failure ends nothing."""
-
-    def fail(_: str) -> Any:
-        raise OSError("postgresql://airflow:pass-word@db is gone")
-
-    async def fail_later(_: str) -> Any:
-        fail(_)
-
     with monkeypatch.context() as patched:
-        patched.setattr(lookup.BaseHook, "get_connection", fail)
-        patched.setattr(lookup, "get_async_connection", fail_later)
+        look_ups_raise(OSError("postgresql://airflow:pass-word@db is gone"), patched)
         with pytest.raises(ConnectionLookupError, match=r"could not look it up \(OSError\)") as caught:
             client.list_segments()
         assert "pass-word" not in str(caught.value)
@@ -376,15 +381,7 @@ def test_airflow_that_denies_access(
     client: Client, connected: Emulator, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     """To create the Connection would not help, nor to look again."""
-
-    def deny(_: str) -> Any:
-        raise PermissionError("refusing to fall back")
-
-    async def deny_later(_: str) -> Any:
-        deny(_)
-
-    monkeypatch.setattr(lookup.BaseHook, "get_connection", deny)
-    monkeypatch.setattr(lookup, "get_async_connection", deny_later)
+    look_ups_raise(PermissionError("refusing to fall back"), monkeypatch)
     with pytest.raises(ConfigurationError, match="Airflow denies this task access to Connection") as caught:
         client.list_segments()
     assert caught.value.permanent
