@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Longer than the longest pause between two polls, so that the connection is still there for the next.
 _KEEPALIVE = 75.0
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 
 
 class AiohttpTransport:
@@ -62,22 +63,8 @@ class AiohttpTransport:
             ) as response:
                 async with asyncio.timeout(timeout):  # sock_read begins anew with each byte
                     return Reply(response.status, response.headers, await self._read(call, response))
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise_call_error(errors.CertificateError, call, self.settings, error)
-        except (
-            aiohttp.ClientConnectorError,
-            aiohttp.ConnectionTimeoutError,
-            aiohttp.ClientHttpProxyError,
-        ) as error:
-            raise_call_error(errors.NotSentError, call, self.settings, error)
-        except (aiohttp.InvalidURL, UnicodeError) as error:
-            raise_call_error(errors.ConfigurationError, call, self.settings, error)
-        except aiohttp.ClientPayloadError as error:
-            undecodable = isinstance(error.__cause__, ContentEncodingError)
-            kind = errors.UnreadableError if undecodable else errors.NoAnswerError
-            raise_call_error(kind, call, self.settings, error)
-        except (aiohttp.ClientError, OSError) as error:  # OSError includes the timeouts
-            raise_call_error(errors.NoAnswerError, call, self.settings, error)
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise_call_error(error_class_of(error), call, self.settings, error)
 
     async def _read(self, call: Call[Any], response: aiohttp.ClientResponse) -> bytes:
         read = bytearray()
@@ -89,3 +76,16 @@ class AiohttpTransport:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def error_class_of(error: Exception) -> type[errors.UserSegmentsError]:
+    """Tell how far the request got, and what was wrong."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return errors.CertificateError
+    if isinstance(error, _UNSENT):
+        return errors.NotSentError
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return errors.ConfigurationError
+    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentEncodingError):
+        return errors.UnreadableError
+    return errors.NoAnswerError  # of a timeout too

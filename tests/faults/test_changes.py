@@ -30,6 +30,5 @@ def test_three_days_compose(system: System) -> None:
     died = Path(system.airflow.environment["RECORD"]).parent.glob("died-*")
     assert sorted(path.name for path in died) == [f"died-{step}" for step in range(6)]
     chain = check_chain(system.s3, BUCKET, f"audiences/{system.service.segments[0].segment_id}")
-    assert (
-        len(chain) == 3
-    )  # below 3.3, a try that died right after latest.json exports anew, and takes its place
+    # Below 3.3, the try after one that died right after latest.json exports anew and takes its place.
+    assert len(chain) == 3
