@@ -135,6 +135,7 @@ class ConnectProxy:
             request += client.recv(4096)
         if self._answer == "silence":
             client.recv(1)  # until the client leaves
+            client.close()
             return
         if self._answer == "refusal":
             client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
