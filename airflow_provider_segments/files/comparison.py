@@ -29,6 +29,7 @@ __all__ = ["KINDS", "Comparison", "Table", "database"]
 #: The kinds of rows that differ; each has a file of this name.
 KINDS = ("added", "removed", "changed")
 _MOST_THREADS = 4
+_AS_IT_IS = "compression = 'none', hive_partitioning = false"
 _ERROR_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _ERROR_REASON = re.compile(
     r"^((?:Expected Number|Value with|Invalid unicode|Maximum line|The CSV Parser)[^\n]*)", re.M
@@ -147,15 +148,27 @@ class Comparison:
         DuckDB drops rows without an error where a quotation mark is left open, or stands in the middle of a field; it
         refuses line ends of several kinds.
         """
-        if quotes := has_quotes(file):
-            file = quoted_copy(file, self._folder / "copy.csv")
+        quotes = has_quotes(file)
+        if not quotes or self._has_a_row_on_each_line(file):
+            try:
+                return self._execute_on(statement, file, parallel=not quotes)
+            except CsvError:
+                if not quotes and not mixes_line_ends(file):
+                    raise
+        return self._execute_on(statement, quoted_copy(file, self._folder / "copy.csv"), parallel=False)
+
+    def _has_a_row_on_each_line(self, file: CsvFile) -> bool:
+        """Return whether DuckDB can't misread the quotation marks: none is open at a line's end, or within a field."""
+        import duckdb
+
+        delimiter = re.escape(file.delimiter)
+        field = rf'("([^"\r]|"")*"|[^"\r{delimiter}]*)'
+        row = f"{field}({delimiter}{field}){{{len(file.columns) - 1}}}"
+        query = f"select bool_and(regexp_full_match(line, {_text(row)})) from {_lines(file)}"
         try:
-            self._execute_on(statement, file, parallel=not quotes)
-        except CsvError:
-            if quotes or not mixes_line_ends(file):
-                raise
-            file = quoted_copy(file, self._folder / "copy.csv")
-            self._execute_on(statement, file, parallel=False)
+            return bool(self._execute(query).fetchone()[0])
+        except duckdb.InvalidInputException:
+            return False
 
     def _execute_on(self, statement: str, file: CsvFile, *, parallel: bool) -> None:
         import duckdb
@@ -196,12 +209,22 @@ def _differ(old: Table, new: Table, column: str) -> str:
 def _reader(file: CsvFile, parallel: bool) -> str:
     """Return a file in SQL; not in parallel if fields are quoted, because threads may misread line breaks in them."""
     columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(file.columns)))
-    path = re.sub(r"([*?[])", r"[\1]", str(file.path.absolute()))  # DuckDB takes it for a pattern
     return (
-        f"read_csv({_text(path)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel}, "
-        "compression = 'none', hive_partitioning = false)"
+        f"read_csv({_path(file)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel}, {_AS_IT_IS})"
     )
+
+
+def _lines(file: CsvFile) -> str:
+    """Return the lines of a file in SQL."""
+    return (
+        f"read_csv({_path(file)}, auto_detect = false, header = false, delim = '', quote = '', escape = '', "
+        f"columns = {{'line': 'VARCHAR'}}, {_AS_IT_IS})"
+    )
+
+
+def _path(file: CsvFile) -> str:
+    return _text(re.sub(r"([*?[])", r"[\1]", str(file.path.absolute())))  # DuckDB takes it for a pattern
 
 
 def _reason(message: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 KINDS = ("added", "removed", "changed")
 
 
-def make(folder: Path, users: int) -> None:
+def make(folder: Path, users: int, *, quoted: bool) -> None:
     """Write two files of three columns, about 40 bytes a user; a hundredth left, came or changed."""
     import duckdb
 
@@ -23,7 +23,7 @@ def make(folder: Path, users: int) -> None:
             f"""copy (select 'user-' || lpad((i * 7919 % 100000007)::varchar, 15, '0') as user_id,
             ['BR', 'DE', 'FR', 'IN', 'JP', 'US'][i % 6 + 1] || '-' || (i * 31 % 1000)::varchar as country,
             (hash(i) % 10000000000)::varchar || case when i % 300 = 0 then '{mark}' else '' end as sessions
-            from range({first}, {first + users}) as t(i)) to '{folder}/{name}.csv' (format csv, header true)"""
+            from range({first}, {first + users}) as t(i)) to '{folder}/{name}.csv' (format csv, header true{", force_quote *" if quoted else ""})"""
         )
 
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     where = Path(sys.argv[2])
     if sys.argv[1] == "make":
-        make(where, int(sys.argv[3]))
+        make(where, int(sys.argv[3]), quoted=sys.argv[4] == "quoted")
     else:
         begun = time.monotonic()
         counts = {"ours": ours, "pandas": pandas}[sys.argv[1]](where)

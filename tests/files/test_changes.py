@@ -175,6 +175,24 @@ def test_quotation_marks_within_a_field(tmp_path: Path, content: bytes, rows: Ro
 
 
 @pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (b'id,n\r\n1,"5"""\r\n"2","a,b"\r\n"","x"\r\n', [("", "x"), ("1", '5"'), ("2", "a,b")]),
+        (b'"id";"n"\n\n"1;2";"\\"\n3;a', [("1;2", "\\"), ("3", "a")]),
+        (b'\xef\xbb\xbf"id"\n"b"\n\n"a"\n', [("a",), ("b",)]),
+    ],
+)
+def test_quoted_fields_on_one_line_are_read_without_a_copy(
+    tmp_path: Path, content: bytes, rows: Rows
+) -> None:
+    """DuckDB can't misread them, and a copy takes most of the time."""
+    found, files = compared(tmp_path, None, content)
+    assert found.added == len(rows)
+    assert sorted(parsed(files["added"], ";" if b";" in content else ",")[1]) == rows
+    assert not (tmp_path / "copy.csv").exists()
+
+
+@pytest.mark.parametrize(
     "content", [b'id,n\n1,5"\n2,"Bob\n3,x\n4,y\n', b'id,n\n1,"a"b,"\n2,b\n', b'id,n\n1,a\n2,"b\n']
 )
 def test_quotation_mark_left_open(tmp_path: Path, content: bytes) -> None:
