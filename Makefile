@@ -9,8 +9,8 @@ TOOLS := .venv-tools
 NOX := $(TOOLS)/bin/python -m nox
 AIRFLOW3 := @$(NOX) --session 'work(3.3)' --
 AIRFLOW2 := @$(NOX) --session 'work(2.11)' --
-# Most of the tests that start an Airflow wait; three processes share the files. -n 0 for one, as --pdb wants.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Most of the tests that start an Airflow wait; four processes share the files. -n 0 for one, as --pdb wants.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 PYTEST := python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-append --cov-report= --cov-fail-under=0)
 PYTEST_ARGS ?=
 ROW ?=

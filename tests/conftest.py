@@ -57,8 +57,8 @@ CONN_ENV = "AIRFLOW_CONN_MPARTICLE_ANALYTICS_DEFAULT"
 
 
 # Files whose tests share what takes long to start, in the order in which they run: one Airflow; another one; a
-# PostgreSQL, and a process that others are forked from; such processes for commands. Each group goes to one process
-# of pytest-xdist.
+# PostgreSQL, and a process that others are forked from; such processes for commands. Then single files that take long.
+# Each group goes to one process of pytest-xdist.
 GROUPS = (
     ("tests/system/test_endings.py", "tests/system/test_examples.py", "tests/system/test_faults.py"),
     ("tests/system/test_refresh.py",),
@@ -67,13 +67,17 @@ GROUPS = (
         "tests/transfers/test_dag_runs.py",
     ),
     ("tests/cli/",),
+    ("tests/files/test_changes.py",),
+    ("tests/transfers/test_user_segment_changes_to_s3.py",),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no process ends up alone with it."""
     order = [name for group in GROUPS for name in group]
-    items.sort(key=lambda item: next((i for i, name in enumerate(order) if item.nodeid.startswith(name)), 9))
+    items.sort(
+        key=lambda item: next((i for i, name in enumerate(order) if item.nodeid.startswith(name)), len(order))
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

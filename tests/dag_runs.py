@@ -77,6 +77,12 @@ def _airflow(environment: dict[str, str], *arguments: str) -> str:
 
 if __name__ == "__main__":
     from airflow.__main__ import main
+    from airflow.listeners.listener import get_listener_manager
 
     exec(WAIT_FOR_THE_API_SERVER)
-    main()
+    try:
+        main()
+    finally:
+        get_listener_manager().hook.before_stopping(
+            component=None
+        )  # else OpenLineage leaves a process behind

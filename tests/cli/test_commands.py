@@ -7,11 +7,11 @@ import csv
 import io
 import json
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.models import Connection
+from airflow.utils.session import create_session
 
 from airflow_provider_segments import __version__
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
@@ -165,9 +165,9 @@ def test_connection_that_no_variable_can_hold(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("program", BOTH)
 def test_connection_in_the_database_is_found(user_segments: Emulator, program: tuple[str, ...]) -> None:
     """A Connection of the UI is found."""
-    conn_id, connection = f"stored_{len(program)}", json.dumps(user_segments.airflow_connection())
-    add = ["-m", "airflow", "connections", "add", conn_id, "--conn-json", connection]
-    subprocess.run([sys.executable, *add], check=True, capture_output=True)
+    conn_id = f"stored_{len(program)}"
+    with create_session() as session:
+        session.add(Connection.from_json(json.dumps(user_segments.airflow_connection()), conn_id))
     listed = run("list", "--conn-id", conn_id, "-o", "json", program=program, in_new_interpreter=True)
     assert len(json.loads(listed.stdout)) == len(user_segments.segments)
 
