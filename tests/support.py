@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import contextmanager
+import socket
+import time
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from http.server import HTTPServer
 from threading import Thread
@@ -38,6 +40,27 @@ def serving(server: Server) -> Iterator[Server]:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@contextmanager
+def answering(*parts: bytes, pause: float = 0.0) -> Iterator[str]:
+    """Serve the same bytes on each connection, with a pause before each part but the first; yield the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                while connection.recv(65536):
+                    for number, part in enumerate(parts):
+                        time.sleep(pause if number else 0)
+                        connection.sendall(part)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 class FakeClock(Clock):

@@ -120,7 +120,19 @@ def test_host_loses_what_copy_and_paste_brings() -> None:
     assert settings(host="\ufeffh.example.com\u200b\n").base_url == f"https://h.example.com{API_PATH}"
 
 
-@pytest.mark.parametrize("inside", ["to ken", "to\nken", "to\u200bken", "to\x00ken", "to\u00a0ken"])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "to ken",
+        "to\nken",
+        "to\u200bken",
+        "to\x00ken",
+        "to\u00a0ken",
+        "to\ufe0fken",
+        "to\u3164ken",
+        "t\uff1aken",
+    ],
+)
 @pytest.mark.parametrize(("field", "label"), [("login", "API Key"), ("password", "Access Token")])
 def test_credential_with_white_space_inside_is_refused(field: str, label: str, inside: str) -> None:
     """The field is named, and nothing of the value is shown but that character."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -27,7 +27,14 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 _LONGEST_RETRY_AFTER = 366 * 24 * 3600.0  # a number with hundreds of digits is not a time
-_SECONDS = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)\s*(?:s|sec|seconds)?\s*(?:[,;].*)?", re.ASCII)
+_SECONDS = re.compile(
+    r"\+?((?:\d+(?:\.\d*)?|\.\d+)(?:e\+?\d{1,2})?)\s*(?:s|secs?|seconds?)?\s*(?:[,;].*)?",
+    re.ASCII | re.IGNORECASE,
+)
+# A string of JSON, whose escapes may be wrong, or a comma before a bracket that closes.
+_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[\]}])', re.DOTALL)
+_WRONG_ESCAPE = re.compile(r'(\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))|\\u[0-9a-fA-F]{0,3}|\\')
+_EXPORT_ID = re.compile(r'"exportId"\s*:\s*"?([\w.-]{1,200})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +117,30 @@ def _parse(call: Call[T], body: bytes) -> T:
     try:
         answer: T = reader.validate_json(body)
     except ValidationError as error:
+        text = body.decode(json.detect_encoding(body), "replace").strip("\ufeff\0 \t\r\n")
         try:
-            repaired = _repaired(body)
+            answer = reader.validate_python(_repaired(text))
         except (ValueError, RecursionError):
-            raise error from None
-        answer = reader.validate_python(repaired)
+            found = _EXPORT_ID.search(text) if call.answer is RequestedExport else None
+            if found is None:
+                raise error from None
+            answer = reader.validate_python({"exportId": found[1]})
     return answer
 
 
-def _repaired(body: bytes) -> Any:
-    """Read JSON without a byte order mark, and with U+FFFD for what is no character, such as half an emoji."""
-    text = body.decode(json.detect_encoding(body), "replace").strip("\ufeff\0")
+def _repaired(text: str) -> Any:
+    """Read JSON that has wrong escapes, a comma or text too much, or what is no character, such as half an emoji."""
     # Python refuses integers of thousands of digits, and the models read text as well.
-    text = json.dumps(json.loads(text, strict=False, parse_int=str), ensure_ascii=False)
+    decoder = json.JSONDecoder(strict=False, parse_int=str)
+    value, _ = decoder.raw_decode(_STRING_OR_COMMA.sub(_without_wrong_escapes, text))
+    text = json.dumps(value, ensure_ascii=False)
     return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _without_wrong_escapes(found: re.Match[str]) -> str:
+    if found[0] == ",":
+        return ""
+    return _WRONG_ESCAPE.sub(lambda escape: escape[1] or ("\ufffd" if "u" in escape[0] else ""), found[0])
 
 
 @cache
@@ -143,10 +160,14 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """Return the seconds that a Retry-After asks for (RFC 9110, sections 5.6.7 and 10.2.3), read leniently, or None."""
     if value is None:
         return None
-    if seconds := _SECONDS.fullmatch(value.strip()):
+    value = value.strip(" \t\"'")
+    if seconds := _SECONDS.fullmatch(value):
         return min(float(seconds[1]), _LONGEST_RETRY_AFTER)
     try:
-        date = parsedate_to_datetime(value)
+        try:
+            date = parsedate_to_datetime(value)
+        except (ValueError, TypeError):
+            date = datetime.fromisoformat(value)
         # An HTTP date is in UTC, also where it has no zone; local time would be hours off.
         wait = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now
     except (ValueError, OverflowError, TypeError):

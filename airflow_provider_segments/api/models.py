@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -25,7 +23,7 @@ from pydantic import (
 
 from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
 from airflow_provider_segments.api.location import FILE_LIFETIME, ExportFile, file_location
-from airflow_provider_segments.api.text import quoted
+from airflow_provider_segments.api.text import look_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +39,9 @@ __all__ = [
 ]
 
 
+_NO_STATUS = "UNKNOWN"  # where the service gives none, which counts as not finished
+
+
 class _OpenEnum(str, Enum):
     """An enum that keeps a word it doesn't know as an unnamed member."""
 
@@ -48,6 +49,7 @@ class _OpenEnum(str, Enum):
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
+        value = _without_nul(value)
         stranger = str.__new__(cls, value)
         stranger._name_ = "UNKNOWN"
         stranger._value_ = value
@@ -98,13 +100,19 @@ def _or(default: Any) -> WrapValidator:
 
 
 def _location(value: str | None) -> str | None:
-    """Return a location as received, or None if nothing but slashes and blanks is left of it once it is parsed."""
-    return value if value and re.search(r"[^/\s\x00-\x1f]", file_location(value).filename) else None
+    """Return a location, or None if nothing but slashes and blanks is left of it once it is parsed."""
+    if not value or not re.search(r"[^/\s\x00-\x1f]", file_location(value).filename):
+        return None
+    return _without_nul(value)
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL would refuse the XCom
 
 
 def _as_text(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL would refuse the XCom
+        return _without_nul(value)
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -112,6 +120,7 @@ _Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(datetime.isofo
 _OptionalTime = Annotated[_Time | None, _or(None)]
 _OptionalText = Annotated[str | None, _or(None), BeforeValidator(_as_text)]
 _Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_as_text)]
+_Location = Annotated[str | None, AfterValidator(_location), _or(None)]
 _Name = Annotated[str, _or(""), BeforeValidator(_as_text)]
 
 
@@ -179,9 +188,7 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
         )
     closest = get_close_matches(asked, known, n=3, cutoff=0.4)
     hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "None is alike."
-    # A browser copies a no-break space as a space.
-    look = partial(unicodedata.normalize, "NFKC")
-    if twin := next((text for text in closest if look(text) == look(asked)), None):
+    if twin := next((text for text in closest if look_of(text) == look_of(asked)), None):
         hint += f" It looks the same, but {twin!a} is not {asked!a}."
     raise SegmentLookupError(
         f"None of the project's {len(segments)} segments has the {what} {quoted(asked)}. {hint}"
@@ -207,11 +214,13 @@ class SegmentExport(_Answer):
 
     export_id: _Id = Field(alias="exportId")
     segment: Annotated[UserSegment, _or(_UNNAMED)] = Field(default_factory=lambda: _UNNAMED)
-    status: ExportStatus
+    status: Annotated[ExportStatus, BeforeValidator(lambda found: found or _NO_STATUS)] = ExportStatus(
+        _NO_STATUS
+    )
     project_id: _OptionalText = Field(None, alias="projectId")
     start_time: _OptionalTime = Field(None, alias="startTime")
     end_time: _OptionalTime = Field(None, alias="endTime")
-    filename: Annotated[str | None, AfterValidator(_location), _or(None)] = Field(None, repr=False)
+    filename: _Location = Field(None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""

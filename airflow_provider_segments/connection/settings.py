@@ -89,7 +89,7 @@ def _credential(value: Any, label: str, where: str) -> str:
         raise ConfigurationError(
             f"{where} has no {label}. Copy it from the Project Page of mParticle Analytics into the Connection."
         )
-    if wrong := next((c for c in text if c.isspace() or not c.isprintable()), None):
+    if wrong := next((c for c in text if not c.isascii() or c.isspace() or not c.isprintable()), None):
         raise ConfigurationError(
             f"{where}: the {label} contains {ascii(wrong)}, which no key or token has. Copy it again from the Project "
             "Page of mParticle Analytics."
@@ -178,7 +178,7 @@ def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
     value = extras.get(name)
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"{where}: the extra {name!r} has to be text, not {type(value).__name__}.")
-    return value.strip() or None if value else None
+    return value.strip(_PASTED) or None if value else None
 
 
 def _proxy_password(proxy: str | None) -> tuple[str, ...]:

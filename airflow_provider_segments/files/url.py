@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from html import unescape
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -19,13 +16,13 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_segments.api import errors
-from airflow_provider_segments.api.calls import parse_retry_after
 from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.api.redaction import excerpt
 from airflow_provider_segments.connection.settings import is_loopback_host
-from airflow_provider_segments.files.source import GONE, Source, ascii_text
-from airflow_provider_segments.files.span import CHANGED, Body, range_header, span_of
-from airflow_provider_segments.transports.common import proxy_of
+from airflow_provider_segments.files.refusal import ExpiredUrlError, refusal
+from airflow_provider_segments.files.source import Source, ascii_text
+from airflow_provider_segments.files.span import Body, range_header, span_of
+from airflow_provider_segments.transports.common import certificate_advice, proxy_of
 from airflow_provider_segments.transports.requests import error_class_of, reason_of, session_for
 
 if TYPE_CHECKING:
@@ -34,50 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_segments.connection.settings import Settings
 
 _MAX_REDIRECTS = 5
-_MAX_ERROR_BYTES = 16 * 1024
-_ERROR_FIELD = r"<(?:\w+:)?{0}(?:\s[^>]*)?>\s*(?:<!\[CDATA\[\s*)?([^<]{{1,2000}}?)\s*(?:\]\]>\s*)?</"
 _METADATA = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type")
 _USER_METADATA = "x-amz-meta-"
-# All repeated alike: unlike the API, a file's host opens no ticket at a 500. S3's RequestTimeout is a 400.
-_REPEATED = (408, 429, 500, 502, 503, 504)
-_REPEATED_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
-
-_EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
-_WRONG_REGION = "The URL is for another region than the bucket's: contact mParticle's support."
-_ADVICE = {
-    "ExpiredToken": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
-    "InvalidToken": _EXPIRED,
-    "SignatureDoesNotMatch": "The URL is not the one that was signed: check that no proxy changes requests. If it is "
-    "not a proxy, contact mParticle's support.",
-    "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by more than 15 minutes.",
-    "RequestExpired": _EXPIRED,
-    "NoSuchKey": GONE,
-    "NoSuchVersion": GONE,
-    "NoSuchBucket": "The service's bucket is gone. Request another export.",
-    # S3 gives it also where there is no file, and for an expired policy.
-    "AccessDenied": "It may have expired: request another export.",
-    "InvalidAccessKeyId": "The key that signed the URL is not valid any more. Try again: each try asks for a new URL.",
-    "InvalidObjectState": "The file has been archived. Request another export.",
-    "PermanentRedirect": _WRONG_REGION,
-    "TemporaryRedirect": "The bucket is being moved. Try again later.",
-    "AuthorizationHeaderMalformed": _WRONG_REGION,
-    "AuthorizationQueryParametersError": _WRONG_REGION,
-    "IllegalLocationConstraintException": _WRONG_REGION,
-    "PreconditionFailed": f"{CHANGED.capitalize()}. Try again.",
-    "InvalidRange": f"{CHANGED.capitalize()}. Try again.",
-}
-_STATUS_ADVICE = {
-    403: _ADVICE["AccessDenied"],
-    404: GONE,
-    410: GONE,
-    412: _ADVICE["PreconditionFailed"],
-    416: _ADVICE["InvalidRange"],
-}
-
-
-class _ExpiredUrlError(errors.FileTransferError):
-    """The URL can't be read any more."""
 
 
 class _WithoutQueries(logging.Filter):
@@ -137,7 +92,7 @@ def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = Non
         used = urls.current
         try:
             return _body_of(_get(session, used, headers, settings), start)
-        except _ExpiredUrlError:
+        except ExpiredUrlError:
             # Without a validator, another URL might lead to another file.
             if not validator or not (other := urls.instead_of(used)):
                 raise
@@ -164,7 +119,7 @@ def _get(
         raise _call_error(error, file_location(url).filename) from None
     if response.status_code not in (200, 206):
         with response:
-            raise _refusal(response, file_location(url).filename)
+            raise refusal(response, file_location(url).filename, settings.request_timeout)
     return response
 
 
@@ -185,10 +140,17 @@ def _follow(
         if not response.is_redirect:
             return response
         response.close()
-        # requests decodes a header as Latin-1, whatever its bytes are; quote the bytes.
-        location = response.headers["Location"].strip().encode("latin-1")
-        url = urljoin(url, quote(location, safe="!#$%&'()*+,/:;=?@[]~"))
+        url = urljoin(url, _target_of(response.headers["Location"]))
     raise errors.FileTransferError(f"{file_location(url).filename}: more than {_MAX_REDIRECTS} redirects.")
+
+
+def _target_of(location: str) -> str:
+    """Return where a redirect leads: requests decodes a header as Latin-1, whatever its bytes are."""
+    data = location.strip().encode("latin-1")
+    try:
+        return data.decode()  # requests quotes the path, and encodes a host as IDNA
+    except UnicodeDecodeError:
+        return quote(data, safe="!#$%&'()*+,/:;=?@[]~")
 
 
 def _checked_host(url: str) -> str:
@@ -247,41 +209,10 @@ def _call_error(error: requests.RequestException, filename: str) -> Exception:
     kind, reason = error_class_of(error), _shown(reason_of(error))
     if issubclass(kind, errors.CertificateError):
         return errors.FileTransferError(
-            f"{filename} can't be read: the certificate of its host is not trusted ({reason}). If your company's "
-            "network intercepts TLS, set the Connection's CA bundle to a PEM file with the company's CA."
+            f"{filename} can't be read: the certificate of its host is not trusted ({reason}). "
+            f"{certificate_advice(error)}"
         )
     return kind(reason)
-
-
-def _refusal(response: requests.Response, filename: str) -> Exception:
-    """Return the error of an answer without the file: one that may be repeated, or what to do."""
-    body = _error_body(response)
-    code, message = (_field(name, body) for name in ("Code", "Message"))
-    details = f"HTTP {response.status_code}" + (f" {code}" if code else "")
-    details += f" ({message})" if message else ""
-    if response.status_code in _REPEATED or code in _REPEATED_CODES:
-        retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
-        return errors.RefusedError(details, status=503, retry_after=retry_after)
-    has_expired = code == "AccessDenied" and "expired" in message.lower()
-    if has_expired or _ADVICE.get(code) == _EXPIRED:
-        return _ExpiredUrlError(f"{filename}: {details}. {_EXPIRED}")
-    # A 403 with another code has another cause.
-    by_status = "" if code and response.status_code == 403 else _STATUS_ADVICE.get(response.status_code, "")
-    advice = _ADVICE.get(code, by_status)
-    return errors.FileTransferError(f"{filename}: {details}. {advice}".rstrip())
-
-
-def _error_body(response: requests.Response) -> str:
-    try:
-        body: bytes = response.raw.read(_MAX_ERROR_BYTES, decode_content=True)
-        return body.decode(json.detect_encoding(body), "replace")
-    except (HTTPError, OSError):
-        return ""
-
-
-def _field(name: str, body: str) -> str:
-    found = re.search(_ERROR_FIELD.format(name), body)
-    return excerpt(unescape(found[1])).rstrip(".") if found else ""
 
 
 def _shown(error: Any) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Longer than the longest pause between two polls, so that the connection is still there for the next.
 _KEEPALIVE = 75.0
+_LONGEST_LINE = 65536
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 
 
@@ -36,6 +37,9 @@ class AiohttpTransport:
                 limit=common.POOL_SIZE, ssl=context, keepalive_timeout=_KEEPALIVE, ttl_dns_cache=60
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # As long as `http.client`, and so the other transport, takes them.
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
         )
         # Its own repetition of a GET knows neither the pacing rules nor the rate limit.
         self._session._retry_connection = False
@@ -64,7 +68,9 @@ class AiohttpTransport:
                 async with asyncio.timeout(timeout):  # sock_read begins anew with each byte
                     return Reply(response.status, response.headers, await self._read(call, response))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise_call_error(error_class_of(error), call, self.settings, error)
+            raise_call_error(
+                error_class_of(error), call, self.settings, getattr(error, "certificate_error", error)
+            )
 
     async def _read(self, call: Call[Any], response: aiohttp.ClientResponse) -> bytes:
         read = bytearray()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_segments.api.calls import Call
     from airflow_provider_segments.connection.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: HTTP connections that all waits on one Airflow Connection share.
 POOL_SIZE = 32
@@ -38,17 +41,32 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     """Trust what this machine trusts, and the Connection's CA bundle in addition."""
     context = create_urllib3_context()  # without any certificates yet
     # The variables that requests and OpenSSL read, so that one setting serves all Python on a machine.
-    bundle = _set_here("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")[:1]
-    usual = bundle or _set_here("SSL_CERT_FILE", "SSL_CERT_DIR")
-    for what, given in usual or [("Python's own", DEFAULT_CA_BUNDLE_PATH)]:
-        _trust(context, what, given)
+    unusable = []
+    for what, given in (usual := _usual_trust()):
+        try:
+            _trust(context, what, given)
+        except errors.ConfigurationError as error:
+            unusable.append(error)
+    if len(unusable) == len(usual):
+        raise unusable[0]
+    for left_out in unusable:  # OpenSSL, too, leaves out what it can't use of its two variables
+        log.warning("%s", left_out)
     if settings.ca_bundle:
         _trust(context, "The Connection's CA bundle", settings.ca_bundle)
     return context
 
 
+def _usual_trust() -> list[tuple[str, str]]:
+    bundle = _set_here("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")[:1]
+    return (
+        bundle
+        or _set_here("SSL_CERT_FILE", "SSL_CERT_DIR")
+        or [("Python's own CA bundle", DEFAULT_CA_BUNDLE_PATH)]
+    )
+
+
 def _set_here(*variables: str) -> list[tuple[str, str]]:
-    return [(f"The environment's {name}", os.environ[name]) for name in variables if os.environ.get(name)]
+    return [(f"the environment's {name}", os.environ[name]) for name in variables if os.environ.get(name)]
 
 
 def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
@@ -62,7 +80,7 @@ def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
             context.load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise errors.ConfigurationError(
-            f"{what} {given!r} can't be read: {error}. It has to be a PEM file of CA certificates, or a directory "
+            f"{what[0].upper()}{what[1:]} {given!r} can't be read: {error}. It has to be a PEM file of CA certificates, or a directory "
             "that openssl rehash has prepared, on every worker and triggerer."
         ) from error
 
@@ -97,9 +115,7 @@ def raise_call_error(
     hint = " Check the network, or allow a longer Request timeout." if call.repeatable else ""
     started = errors.maybe_started(call.repeatable)
     said: dict[type[errors.UserSegmentsError], str] = {
-        errors.CertificateError: "the service's TLS certificate is not trusted. If your company's network intercepts "
-        "TLS, set the Connection's CA bundle to a PEM file with the company's CA; it is trusted in addition to the "
-        "usual ones.",
+        errors.CertificateError: f"the service's TLS certificate is not trusted. {certificate_advice(error)}",
         errors.NotSentError: f"could not connect to {settings.base_url}, so nothing was sent. Check the network and "
         "the Host.",
         errors.NoAnswerError: f"sent, but no complete answer came.{started}{hint}",
@@ -109,6 +125,20 @@ def raise_call_error(
     }
     # A cause would show the URL of a proxy, with its password.
     raise kind(f"{call.what}: {said[kind]} ({reason})") from None
+
+
+def certificate_advice(error: BaseException) -> str:
+    """Return what to do about a certificate that OpenSSL refuses."""
+    reason = str(error)
+    if "has expired" in reason or "not yet valid" in reason:
+        return "Check this machine's clock; if it is right, the certificate has to be renewed."
+    if "mismatch" in reason:
+        return "It is another host's: check the Host, and that no proxy answers in its place."
+    usual = " and ".join(what for what, _ in _usual_trust())
+    return (
+        "If your company's network intercepts TLS, set the Connection's CA bundle to a PEM file with the company's "
+        f"CA; it is trusted in addition to {usual}."
+    )
 
 
 def too_long(call: Call[Any]) -> errors.OversizedError:

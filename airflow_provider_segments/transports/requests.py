@@ -12,7 +12,14 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ProxyError,
+)
 
 from airflow_provider_segments.api import calls, errors
 from airflow_provider_segments.api.calls import Call, Reply
@@ -94,23 +101,30 @@ class RequestsTransport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
+                if response.status_code < 200:  # such as 103; http.client takes only 100 as not the last one
+                    raise requests.exceptions.ConnectionError(
+                        f"HTTP {response.status_code} instead of an answer"
+                    )
                 return Reply(response.status_code, response.headers, self._read(call, response, timeout))
         except requests.exceptions.InvalidHeader as error:  # of the answer
             raise_call_error(errors.NoAnswerError, call, self.settings, error)
         except ValueError as error:  # some of requests' own are ValueErrors too, such as InvalidURL
             raise_call_error(errors.ConfigurationError, call, self.settings, error)
-        except requests.exceptions.ContentDecodingError as error:
-            raise_call_error(errors.UnreadableError, call, self.settings, error)
         except requests.RequestException as error:
             raise_call_error(error_class_of(error), call, self.settings, reason_of(error))
+        except DecodeError as error:
+            raise_call_error(errors.UnreadableError, call, self.settings, error)
+        except HTTPError as error:
+            raise_call_error(errors.NoAnswerError, call, self.settings, error)
 
     def _read(self, call: Call[Any], response: requests.Response, timeout: float) -> bytes:
         read, until = bytearray(), time.monotonic() + timeout
-        for chunk in response.iter_content(common.CHUNK):
+        # What has come, at once: `iter_content` waits for a whole chunk, and its timeout begins anew with each byte.
+        while chunk := response.raw.read1(common.CHUNK, decode_content=True):
             read += chunk
             if len(read) > calls.MAX_BODY_BYTES:
                 raise common.too_long(call)
-            if time.monotonic() > until:  # requests' own timeout begins anew with each byte
+            if time.monotonic() > until:
                 raise requests.exceptions.ReadTimeout("the answer trickles in")
         return bytes(read)
 

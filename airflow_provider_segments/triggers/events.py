@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api import errors
@@ -72,11 +73,17 @@ def _error_of(event: dict[str, Any]) -> UserSegmentsError | None:
     kind = getattr(errors, name, None)
     if not isinstance(kind, type) or not issubclass(kind, UserSegmentsError):
         return None
-    status = {"status": event.get("status")} if issubclass(kind, CallError) else {}
+    status = {"status": _status_of(event)} if issubclass(kind, CallError) else {}
     try:
         return kind(message, **status)
     except TypeError:
         return None
+
+
+def _status_of(event: dict[str, Any]) -> int | None:
+    with suppress(TypeError, ValueError):
+        return int(event["status"])
+    return None
 
 
 def _export_of(event: dict[str, Any], export_id: str) -> SegmentExport:

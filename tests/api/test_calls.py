@@ -42,6 +42,8 @@ def names(body: bytes) -> list[str]:
         (b"Fans \xf0\x9f\x91", f"Fans {REPLACEMENT}"),
         (b"two\nlines\x01", "two\nlines\x01"),
         (rb"\\ud83d", r"\ud83d"),
+        (rb"Fans \ud83", f"Fans {REPLACEMENT}"),
+        (rb"O\'Neil, a,] \x41", "O'Neil, a,] x41"),
     ],
 )
 def test_list_with_odd_characters_in_a_name_is_read(name: bytes, read: str) -> None:
@@ -59,6 +61,21 @@ def test_list_in_another_unicode_encoding_is_read(encoding: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b"\r\n\xef\xbb\xbf[%s]",
+        b"[%s]\n<!-- debug -->",
+        b"[%s];",
+        b"[%s,]",
+        b'[%s, {"segmentId": "\\ud83", "name": ",]",}, ]',
+    ],
+)
+def test_list_that_is_almost_json_is_read(body: bytes) -> None:
+    """A comma or text too much costs nothing."""
+    assert names(body % PLAIN)[0] == "Registrants"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
         rb'{"exportId": "e-1", "segment": {"segmentId": "s-2", "name": "Fans \ud83d"}, "status": "PENDING"}',
         b'\xef\xbb\xbf{"exportId": "e-1", "status": "PENDING"}',
         b'{"exportId": "e-1"}',
@@ -66,6 +83,10 @@ def test_list_in_another_unicode_encoding_is_read(encoding: str) -> None:
         b'{"exportId": "e-1", "count": ' + b"9" * 5000 + b', "status": "PENDING"}',
         b'{"exportId": "e-1", "trace": ' + b"[" * 300 + b"]" * 300 + b', "status": "PENDING"}',
         b'{"exportId": "e-1", "status": "PENDING"}\0',
+        b'{"exportId": "e-1", "trace": ' + b"[" * 5000 + b"]" * 5000 + b', "status": "PENDING"}',
+        b'{"status": "PENDING", "exportId" : "e-1", "segment": {"seg',
+        rb'{"exportId": "e-1", "segment": {"name": "a\ud83"}, "status": "PENDING"}',
+        b'{"exportId": "e-1"}\n<!-- debug -->',
         b'{"exportId": "e-1", "status": 3, "segment": 7, "startTime": {}, "filename": []}',
     ],
 )
@@ -102,15 +123,21 @@ def retry_after(value: str) -> float | None:
         time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(NOW + 120)),
         time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(NOW + 120)),
         time.asctime(time.gmtime(NOW + 120)),
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW + 120)),
+        time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(NOW + 120)),
     ],
 )
 def test_retry_after_date_is_utc_wherever_the_worker_is(date: str) -> None:
-    """RFC 9110 has three forms, one of them without a zone: all are UTC."""
+    """RFC 9110 has three forms, one of them without a zone: all are UTC, and so are those of ISO 8601."""
     assert retry_after(date) == 120
 
 
 @pytest.mark.parametrize(
-    "value", ["120", "120.0", " 120 ", "+120", "120s", "120 seconds", "120, 120", "120; x=1"]
+    "value",
+    [
+        *("120", "120.0", " 120 ", "+120", "1.2e2", '"120"', "120, 120", "120; x=1"),
+        *("120s", "120 S", "120 secs", "120 second", "120 Seconds"),
+    ],
 )
 def test_retry_after_number_is_read_leniently(value: str) -> None:
     """A number is seconds, whatever surrounds it."""

@@ -98,6 +98,21 @@ def test_unknown_words_are_kept() -> None:
     assert export.result("csv")["segment_type"] == "Live"
 
 
+@pytest.mark.parametrize("body", [EXPORT | {"status": None}, {"exportId": "e-1"}])
+def test_export_without_a_status_is_not_finished(body: dict[str, Any]) -> None:
+    """As one with a status that is not documented."""
+    status = read(json.dumps(body).encode()).status
+    assert (status.value, status.is_known, status.is_finished) == ("UNKNOWN", False, False)
+
+
+def test_nul_is_replaced_wherever_it_is() -> None:
+    """PostgreSQL refuses an XCom with one."""
+    odd = read(
+        EXPORT, filename="s3://b/a\0.csv", segment=SEGMENT | {"type": "a\0", "name": "\0n"}, status="\0"
+    )
+    assert "\0" not in repr(odd.result("csv"))
+
+
 @pytest.mark.parametrize(("word", "finished"), [("PENDING", False), ("COMPLETE", True), ("FAILED", True)])
 def test_every_status_is_classed(word: str, finished: bool) -> None:
     """Each documented word is pending or finished."""
@@ -130,7 +145,6 @@ def test_times_without_zone_and_with_another() -> None:
         b"\xff\xfe",
         json.dumps(EXPORT | {"exportId": None}).encode(),
         json.dumps(EXPORT | {"exportId": ""}).encode(),
-        json.dumps(EXPORT | {"status": None}).encode(),
         b"[" * 100_000,
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import time
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -12,14 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_segments.api.errors import FileTransferError, RefusedError
 from airflow_provider_segments.connection.settings import Settings, read_settings
 from airflow_provider_segments.files.source import Source
-from airflow_provider_segments.files.url import open_url
-from tests.support import FakeClock, serving
+from airflow_provider_segments.files.url import _target_of, open_url
+from tests.support import FakeClock, answering, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,11 @@ ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message><String
 MESSAGES = {
     "expired": "Request has expired",
     "denied": "Access &amp; more denied",
+    "early": "Request is not yet valid",
+    "headers": "There were headers present in the request which were not signed",
+    "policy": "User is not authorized to perform: s3:GetObject with an explicit deny in a VPC endpoint policy",
+    "region": "Error parsing the X-Amz-Credential parameter; the region 'us-east-1' is wrong",
+    "cut": "Query-string authentication requires the X-Amz-Algorithm parameter",
     "leak": "See https://h/k?X-Amz-Signature=must-not-be-seen",
 }
 KEPT = {
@@ -62,6 +69,7 @@ ANSWERS: dict[str, Any] = {
     "/K%C3%A4ufer.csv": (200, BODY),
     "/latin-1": (302, b"", ("Location", "/K\u00e4ufer.csv")),
     "/K%E4ufer.csv": (200, BODY),
+    "/throttled": (400, ERROR.format("Throttling", "").encode()),
     "/blanks": (302, b"", ("Location", "/whole \t")),
 }
 
@@ -113,15 +121,15 @@ def host() -> Iterator[Any]:
         yield server
 
 
-def settings() -> Settings:
+def settings(**extra: Any) -> Settings:
     """Return settings with credentials that must not be sent."""
-    empty = dict.fromkeys(("host", "port", "schema", "extra"))
-    return read_settings(SimpleNamespace(conn_id="c", login="key", password="token", **empty))
+    empty = dict.fromkeys(("host", "port", "schema"))
+    return read_settings(SimpleNamespace(conn_id="c", login="key", password="token", extra=extra, **empty))
 
 
-def read(url: str) -> tuple[bytes, int | None]:
+def read(url: str, **extra: Any) -> tuple[bytes, int | None]:
     """Return what came, and how much was announced."""
-    with open_url(f"{url}?{QUERY}", settings()) as source:
+    with open_url(f"{url}?{QUERY}", settings(**extra)) as source:
         return source.readall(), source.size
 
 
@@ -272,6 +280,11 @@ def test_metadata_is_kept(host: Any) -> None:
         ("403/AccessDenied/expired", "The URL has expired"),
         ("400/ExpiredToken/expired", "The URL has expired"),
         ("403/AccessDenied/denied", "may have expired"),
+        ("403/AccessDenied/early", "not valid yet"),
+        ("403/AccessDenied/headers", "not the one that was signed"),
+        ("403/AccessDenied/policy", "A policy forbids it"),
+        ("400/AuthorizationQueryParametersError/region", "another region"),
+        ("400/AuthorizationQueryParametersError/cut", "not the one that was signed"),
         ("403/SignatureDoesNotMatch/leak", "not the one that was signed"),
         ("403/RequestTimeTooSkewed/", "Set this machine's clock"),
         ("404/NoSuchKey/", "The file is gone"),
@@ -317,7 +330,26 @@ def test_error_code_is_found_however_it_is_written(
         read(f"{host.url}/odd")
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("body", ["<html>Access blocked by ACME proxy</html>", "", '{"error": "blocked"}'])
+def test_refusal_that_is_not_of_s3(host: Any, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """It is shown, so that a proxy is recognized."""
+    monkeypatch.setitem(ANSWERS, "/odd", (403, body.encode()))
+    with pytest.raises(FileTransferError, match="a proxy or a firewall") as caught:
+        read(f"{host.url}/odd")
+    assert body in str(caught.value)
+
+
+def test_refusal_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its beginning is enough."""
+    error = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 900\r\n\r\n<Code>NoSuchKey</Code>"
+    with answering(error, *[b" "] * 800, pause=0.1) as url:
+        began = time.monotonic()
+        with pytest.raises(FileTransferError, match="NoSuchKey"):
+            read(f"{url}/k", request_timeout=0.5)
+        assert time.monotonic() - began < 60  # of 80
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 509, 522, 529, 599])
 def test_busy_host_is_asked_again(host: Any, file_clock: FakeClock, status: int) -> None:
     """When it asks for it."""
     host.busy = 2
@@ -326,9 +358,24 @@ def test_busy_host_is_asked_again(host: Any, file_clock: FakeClock, status: int)
     assert all(7 <= seconds <= 8 for seconds in file_clock.sleeps)
 
 
+def test_throttling_is_repeated_whatever_its_status(host: Any) -> None:
+    """As botocore does."""
+    with pytest.raises(FileTransferError, match="Throttling"):
+        read(f"{host.url}/throttled")
+    assert len(host.seen) == settings().max_retries + 1
+
+
+def test_redirect_to_an_international_host() -> None:
+    """Its name is encoded as IDNA, not quoted as a path is."""
+    assert (
+        urlsplit(_target_of("https://b\u00c3\u00bccher.example/k\u00c3\u00a4se")).hostname
+        == "b\u00fccher.example"
+    )
+
+
 def test_host_that_stays_busy(host: Any) -> None:
     """Ends the try with its code."""
     host.busy = 100
-    with pytest.raises(FileTransferError, match="HTTP 503 SlowDown. Try again"):
+    with pytest.raises(FileTransferError, match="HTTP 503 SlowDown, Retry-After 7 s. Try again"):
         read(f"{host.url}/busy/503")
     assert len(host.seen) == settings().max_retries + 1

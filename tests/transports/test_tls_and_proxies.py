@@ -9,6 +9,8 @@ import ssl
 import subprocess
 import threading
 from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -25,7 +27,6 @@ from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support import Client, FakeClock
 
@@ -43,12 +44,45 @@ def tls(tmp_path: Path) -> Iterator[tuple[Emulator, str]]:
 
 
 def test_untrusted_certificate(
-    client: Client, tls: tuple[Emulator, str], connect: Callable[..., None]
+    client: Client, tls: tuple[Emulator, str], connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TLS is verified; the message names the setting."""
+    """TLS is verified; the message names the setting, and a variable that replaces the usual certificates."""
     connect(tls[0])
-    with pytest.raises(CertificateError, match="CA bundle"):
+    with pytest.raises(
+        CertificateError, match="set the Connection's CA bundle .* in addition to Python's own"
+    ):
         client.list_segments()
+    other = Path(tls[1]).with_name("other.pem")
+    trustme.CA().cert_pem.write_to_path(str(other))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    with pytest.raises(CertificateError, match="in addition to the environment's REQUESTS_CA_BUNDLE"):
+        client.list_segments()
+
+
+@pytest.mark.parametrize(
+    ("name", "expires", "advice"),
+    [
+        ("127.0.0.1", datetime(2020, 1, 1), "Check this machine's clock"),
+        ("other.example", None, "another host's"),
+    ],
+)
+def test_certificate_that_no_ca_bundle_mends(
+    client: Client,
+    connect: Callable[..., None],
+    tmp_path: Path,
+    name: str,
+    expires: datetime | None,
+    advice: str,
+) -> None:
+    """The advice is another one."""
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name, not_after=expires).configure_cert(context)
+    ca.cert_pem.write_to_path(bundle := str(tmp_path / "ca.pem"))
+    with Emulator(bucket=None, ssl_context=context) as running:
+        connect(running, extra={"ca_bundle": bundle})
+        with pytest.raises(CertificateError, match=advice) as caught:
+            client.list_segments()
+    assert "CA bundle" not in str(caught.value)
 
 
 def test_ca_bundle(client: Client, tls: tuple[Emulator, str], connect: Callable[..., None]) -> None:
@@ -256,6 +290,24 @@ def test_ca_directory_is_trusted(
     connect(tls[0], extra={} if variable else {"ca_bundle": directory})
     if variable:
         monkeypatch.setenv(variable, directory)
+    assert len(client.list_segments()) == 3
+
+
+@pytest.mark.parametrize("unusable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_half_of_what_openssl_reads_is_enough(
+    client: Client,
+    tls: tuple[Emulator, str],
+    connect: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    unusable: str,
+) -> None:
+    """Some distributions set both variables, one of them to what is not there or has no hashed names."""
+    directory = hashed_directory(tmp_path / "certs", tls[1])
+    monkeypatch.setenv("SSL_CERT_FILE", tls[1])
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory))
+    monkeypatch.setenv(unusable, str(tmp_path) if unusable == "SSL_CERT_DIR" else "/nowhere/ca.pem")
+    connect(tls[0])
     assert len(client.list_segments()) == 3
 
 

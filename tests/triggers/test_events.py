@@ -95,7 +95,8 @@ EVENTS: list[tuple[Any, str]] = [
     ({"export_id": "other", "outcome": "finished"}, "event of export 'other'"),
     ({"export_id": "e", "outcome": "exploded"}, "does not know"),
     ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "message 'm'"),
-    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "can't be read"),
+    ({"export_id": "e", "outcome": "finished", "export": {}}, "can't be read"),
+    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "as UNKNOWN, not its end"),
     (
         {
             "export_id": "e",
