@@ -2,8 +2,8 @@
 """
 Copy each user segment that the service has refreshed since the last run into a bucket of yours, under the day's date.
 
-Static segments never change. The first run exports every Dynamic segment, the next ones those refreshed since the last
-successful run was due, each by a mapped task of its own. Unlike the time when a run began, the time when it was due
+Static segments never change. The first run exports every Dynamic segment, the next ones those refreshed since the data
+interval of the last successful run ended, each by a mapped task of its own. Unlike the time when a run began, that
 stays the same when somebody clears its tasks.
 
 Needs:

@@ -96,7 +96,7 @@ class _LearnedRate:
         if first:
             return (
                 "The service refuses requests as too many (HTTP 429). This process sends fewer of them on this "
-                "Connection from now on, and finds out how many the service allows. Nothing fails by that."
+                "Connection from now on, and finds out how many the service allows. No task fails because of this."
             )
         found = self.refused if settled else self._base
         if not settled and found > self._LOWEST:

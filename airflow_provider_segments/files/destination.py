@@ -92,7 +92,7 @@ class Destination:
     def exists(self) -> bool:
         from botocore.exceptions import ClientError
 
-        with s3_failures(self.uri, "looked for", self._aws_conn_id):
+        with s3_failures(self.uri, "checked", self._aws_conn_id):
             try:
                 self._client.head_object(**self._place, **self._args_of("HeadObject"))
             except ClientError as error:

@@ -119,7 +119,7 @@ def s3_client(aws_conn_id: str | None) -> Any:
 
 @contextmanager
 def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
-    """Turn boto3's errors into ours; `what` is done to the object: ``read``, ``written`` or ``looked for``."""
+    """Turn boto3's errors into ours; `what` is done to the object: ``read``, ``written`` or ``checked``."""
     from airflow.providers.common.compat.sdk import AirflowException
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -145,7 +145,7 @@ def _advice(code: str, what: str, message: str) -> str:
         return f"Allow it {rights} on the KMS key."
     if code in NOT_FOUND and what == "read":
         return GONE
-    if code in ("403", "AccessDenied", "Forbidden") and what == "looked for":
+    if code in ("403", "AccessDenied", "Forbidden") and what == "checked":
         return "Allow it s3:GetObject and s3:ListBucket; UserSegmentToS3Operator with replace=True needs neither."
     if code in ("403", "AccessDenied", "Forbidden"):
         allowed = "s3:GetObject" if what == "read" else "s3:GetObject on the source and s3:PutObject here"

@@ -80,8 +80,8 @@ def _trust(context: ssl.SSLContext, what: str, given: str) -> None:
             context.load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise errors.ConfigurationError(
-            f"{what[0].upper()}{what[1:]} {given!r} can't be read: {error}. It has to be a PEM file of CA certificates, or a directory "
-            "that openssl rehash has prepared, on every worker and triggerer."
+            f"{what[0].upper()}{what[1:]} {given!r} can't be read: {error}. It has to be a PEM file of CA "
+            "certificates, or a directory that openssl rehash has prepared, on every worker and triggerer."
         ) from error
 
 
