@@ -15,7 +15,9 @@ _EXCERPT_LENGTH = 200
 _EXCERPT_SOURCE = 20_000  # read, before secrets are taken out of it
 _URL_QUERY = re.compile(r"(?i)(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*")
 _URL_USER = re.compile(r"(?i)(\w+://)[^/\s@\"'<>]*@")
-_SIGNATURE = re.compile(r"(?i)\b((?:[a-z-]*signature|x-amz-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+")
+_SIGNATURE = re.compile(
+    r"(?i)\b((?:[a-z-]*signature|sig|policy|key-pair-id|x-(?:amz|goog)-[a-z-]+|awsaccesskeyid)=)[^&\s\"'<>]+"
+)
 # JSON may escape these characters, which would hide secrets from the patterns.
 _ESCAPES = {"\\/": "/", "\\u003f": "?", "\\u003F": "?", "\\u0026": "&", "\\u003d": "=", "\\u003D": "="}
 _CREDENTIAL = re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/_=.~-]{6,}")

@@ -19,23 +19,28 @@ if TYPE_CHECKING:
 
 __all__ = ["local_s3"]
 
+# With this one, moto refuses requests later.
+_SETTINGS = ("INITIAL_NO_AUTH_ACTION_COUNT",)
+
 
 @contextmanager
 def local_s3() -> Iterator[str]:
     """Run an S3 and yield its address; it ends with this process, however this process ends."""
     if find_spec("moto") is None:
         raise ImportError("The local S3 is moto: pip install 'airflow-provider-segments[emulator]'")
-    command = [sys.executable, "-W", "ignore", "-P", __file__]
+    command = [sys.executable, "-W", "ignore", "-P", __file__, *sys.path]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={name: value for name, value in os.environ.items() if name not in _SETTINGS},
         start_new_session=True,  # a Ctrl-C is for the tests, which need it until they have cleaned up
     ) as process:
         try:
-            url = process.stdout.readline().strip() if process.stdout else ""
+            # What a `sitecustomize` prints comes before.
+            lines = iter(process.stdout or ())
+            url = next((line.strip() for line in lines if line.startswith("http://")), "")
             if not url:
                 raise RuntimeError("moto's server could not start; stderr says why.")
             yield url
@@ -44,6 +49,8 @@ def local_s3() -> Iterator[str]:
 
 
 def _serve() -> None:
+    # Behind Python's own modules: a folder of tests may have a queue.py.
+    sys.path += [path for path in sys.argv[1:] if path not in sys.path]
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -56,7 +56,7 @@ class S3Storage(NoStorage):
             aws_secret_access_key=secret_access_key or fallback,
             config=Config(
                 signature_version="s3v4",
-                s3={"addressing_style": "path" if endpoint_url else "auto"},
+                s3={"addressing_style": "path", "use_accelerate_endpoint": False} if endpoint_url else {},
                 max_pool_connections=WRITERS,
                 connect_timeout=5,
                 retries={"total_max_attempts": 3, "mode": "standard"},

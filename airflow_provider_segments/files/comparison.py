@@ -211,7 +211,8 @@ def _reader(file: CsvFile, parallel: bool) -> str:
     columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(file.columns)))
     return (
         f"read_csv({_path(file)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
-        f"quote = '\"', escape = '\"', columns = {{{columns}}}, parallel = {parallel}, {_AS_IT_IS})"
+        f"quote = '\"', escape = '\"', columns = {{{columns}}}, allow_quoted_nulls = false, "
+        f"parallel = {parallel}, {_AS_IT_IS})"
     )
 
 

@@ -48,6 +48,8 @@ _MEBIBYTE = 1024 * 1024
 _PART = 8 * _MEBIBYTE
 # Of a multipart upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _MOST_PARTS = 10_000
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+_LONGEST_KEY = 1024
 
 
 class Destination:
@@ -71,6 +73,10 @@ class Destination:
             raise ConfigurationError(
                 f"extra_args has {', '.join(map(repr, unknown))}, which does not work for both a copy inside S3 "
                 f"and a stream. Supported: {', '.join(sorted(_known_args()))}."
+            )
+        if len(self.key.encode("utf-8", "replace")) > _LONGEST_KEY:
+            raise ConfigurationError(
+                f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 allows."
             )
         self._check_directives()
         with s3_failures(self.uri, "written", self._aws_conn_id):
@@ -101,8 +107,8 @@ class Destination:
                 raise
         return True
 
-    def abort_leftovers(self) -> None:
-        """Abort the unfinished multipart uploads to this key, if the credentials allow that."""
+    def abort_leftovers(self) -> bool:
+        """Abort the unfinished multipart uploads to this key, and return whether the credentials allow that."""
         try:
             aborted = sum(map(self._abort, self._leftovers()))
         except Exception as error:  # noqa: BLE001 - an S3 without this call answers with whatever it likes
@@ -112,9 +118,10 @@ class Destination:
                 self.uri,
                 excerpt(str(error)).rstrip("."),
             )
-        else:
-            if aborted:
-                log.info("Aborted %d unfinished uploads of an earlier try to %s.", aborted, self.uri)
+            return False
+        if aborted:
+            log.info("Aborted %d unfinished uploads of an earlier try to %s.", aborted, self.uri)
+        return True
 
     def copy(self, file: ExportFile) -> int:
         """Copy an object inside S3, in parts if it is large, and return its size in bytes."""
@@ -245,7 +252,8 @@ class Destination:
         except (
             ParamValidationError, FlexibleChecksumError, MissingDependencyException, TypeError, AttributeError,
         ) as error:  # fmt: skip
-            raise ConfigurationError(f"extra_args: {excerpt(str(error), secrets)}") from None
+            what = "s3_bucket" if "bucket name" in str(error) else "extra_args"
+            raise ConfigurationError(f"{what}: {excerpt(str(error), secrets)}") from None
         self._check_headers(self._extra_args.get("Metadata", {}))
 
     def _check_headers(self, metadata: Mapping[str, str]) -> None:

@@ -21,7 +21,7 @@ from airflow_provider_segments.files.span import CHANGED
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["ExpiredUrlError", "refusal"]
+__all__ = ["ExpiredUrlError", "is_repeatable", "refusal"]
 
 _MAX_ERROR_BYTES = 16 * 1024
 _ERROR_FIELD = r"<(?:\w+:)?{0}(?:\s[^>]*)?>\s*(?:<!\[CDATA\[\s*)?([^<]{{1,2000}}?)\s*(?:\]\]>\s*)?</"
@@ -99,13 +99,18 @@ def refusal(response: requests.Response, filename: str, timeout: float) -> Excep
     details = f"HTTP {response.status_code}" + (f" {code}" if code else "")
     said = message if code else excerpt(body)
     details += f" ({said})" if said else ""
-    if response.status_code in _REPEATED or code in _REPEATED_CODES:
+    if is_repeatable(response.status_code, code):
         retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
         details += f", Retry-After {retry_after:.0f} s" if retry_after else ""
         return errors.RefusedError(details, status=503, retry_after=retry_after)
     advice = _advice(response.status_code, code, message)
     kind = ExpiredUrlError if advice == _EXPIRED else errors.FileTransferError
     return kind(f"{filename}: {details}. {advice}".rstrip())
+
+
+def is_repeatable(status: int, code: str) -> bool:
+    """Return whether the same request may succeed a little later."""
+    return status in _REPEATED or code in _REPEATED_CODES
 
 
 def _advice(status: int, code: str, message: str) -> str:

@@ -6,8 +6,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import FileTransferError, NoAnswerError, UserSegmentsError
+from airflow_provider_segments.api.errors import (
+    FileTransferError,
+    NoAnswerError,
+    RefusedError,
+    UserSegmentsError,
+)
 from airflow_provider_segments.api.redaction import excerpt
+from airflow_provider_segments.files.refusal import is_repeatable
 from airflow_provider_segments.files.source import GONE, Source, ascii_text
 from airflow_provider_segments.files.span import CHANGED, Body, range_header, span_of
 
@@ -49,24 +55,46 @@ _ADVICE = {
     "PermanentRedirect": "Set the region of the bucket.",
     "AuthorizationHeaderMalformed": "Set the region of the bucket.",
     "AccessControlListNotSupported": "The bucket has ACLs disabled: leave acl_policy out.",
+    "503": "S3 is busy. Try again.",
+    "ServiceUnavailable": "S3 is busy. Try again.",
+    "SlowDown": "S3 is busy. Try again.",
+    "InternalError": "S3 has failed. Try again.",
 } | dict.fromkeys(("412", "PreconditionFailed", "304", "416", "InvalidRange"), f"{CHANGED.capitalize()}.")
 
 
-def open_s3(file: ExportFile, aws_conn_id: str | None, extra_args: Mapping[str, Any] | None = None) -> Source:
-    """Open an object of S3, or raise FileTransferError; of a copy's extra_args, those about the source apply."""
+def open_s3(file: ExportFile, aws_conn_id: str | None, arguments: Mapping[str, Any] | None = None) -> Source:
+    """Open an object of S3, with arguments of GetObject, or raise FileTransferError."""
     if not file.s3_bucket:
         raise FileTransferError(f"{file.filename} is not the address of a file on S3.")
     with s3_failures(file.filename, "read", aws_conn_id):
         client = s3_client(aws_conn_id)
-    place = {"Bucket": file.s3_bucket, "Key": file.s3_key} | read_args(extra_args or {})
+    place = {"Bucket": file.s3_bucket, "Key": file.s3_key, **(arguments or {})}
 
     def fetch(start: int, end: int | None, validator: Mapping[str, Any]) -> Body:
         span = {"Range": header} if (header := range_header(start, end)) else {}
-        with s3_failures(file.filename, "read", aws_conn_id):  # botocore has repeated what may be
+        with s3_failures(file.filename, "read", aws_conn_id), _passing_failures():
             answer = client.get_object(**{**place, **span, **validator})
         return _body_of(answer, start)
 
     return Source(file.filename, fetch)
+
+
+@contextmanager
+def _passing_failures() -> Iterator[None]:
+    """Raise CallError for what may be repeated: botocore itself gives up within seconds."""
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, SSLError
+
+    try:
+        yield
+    except SSLError:  # the certificate is not trusted
+        raise
+    except (ConnectionError, HTTPClientError) as error:
+        raise NoAnswerError(excerpt(str(error)).rstrip(".")) from error
+    except ClientError as error:
+        status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+        if not is_repeatable(status, code):
+            raise
+        raise RefusedError(f"HTTP {status} {code}", status=503) from error
 
 
 def _body_of(answer: Mapping[str, Any], offset: int) -> Body:
@@ -122,7 +150,7 @@ def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
     """Turn boto3's errors into ours; `what` is done to the object: ``read``, ``written`` or ``checked``."""
     from airflow.providers.common.compat.sdk import AirflowException
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
     from s3transfer.exceptions import S3CopyFailedError
 
     try:
@@ -132,14 +160,17 @@ def s3_failures(uri: str, what: str, aws_conn_id: str | None) -> Iterator[None]:
     except (
         AirflowException, Boto3Error, BotoCoreError, ClientError, S3CopyFailedError, ValueError,
     ) as error:  # fmt: skip
-        code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+        # Of a failed connection, it is None.
+        code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
         raise FileTransferError(
             f"{uri} can't be {what} with the AWS Connection {aws_conn_id!r}: {excerpt(str(error)).rstrip('.')}. "
-            f"{_advice(code, what, str(error))}"
+            f"{_advice(code, what, str(error), has_answer=not isinstance(error, ConnectionError | HTTPClientError))}"
         ) from error
 
 
-def _advice(code: str, what: str, message: str) -> str:
+def _advice(code: str, what: str, message: str, *, has_answer: bool) -> str:
+    if not has_answer:
+        return "Check the network, and the endpoint and proxy of the AWS Connection."
     if "kms:" in message:  # S3 denies access where a right to the key is missing
         rights = "kms:Decrypt" if what == "read" else "kms:GenerateDataKey and kms:Decrypt"
         return f"Allow it {rights} on the KMS key."

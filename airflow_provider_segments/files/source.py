@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
 from airflow_provider_segments.connection.form import DEFAULT_RETRIES
-from airflow_provider_segments.files.span import NoRangesError, Span
+from airflow_provider_segments.files.span import Span
 from airflow_provider_segments.utils.clock import Clock, utcnow
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Source(io.RawIOBase):
         if not self._part:
             try:
                 self._part = self._ahead.next_part()
-            except NoRangesError:
+            except FileTransferError:
                 if self.bytes_read > _PART:
                     raise
                 return self._read_on(limit)
@@ -86,7 +86,7 @@ class Source(io.RawIOBase):
         return data
 
     def _read_on(self, limit: int) -> bytes:
-        """Read the rest over the first connection: something between the server and here ignores ranges."""
+        """Read the rest over the first connection: the server, or something before it, allows no other."""
         assert self._ahead
         self._ahead.close()
         self._ahead, self._span.end = None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_segments.api.calls import Call
@@ -23,10 +23,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 #: What is wrong when the rest is no longer of the file that was begun.
 CHANGED = "the file has changed during the download"
 _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
-
-
-class NoRangesError(FileTransferError):
-    """The server sends the file from its beginning, whatever range it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +108,14 @@ class Span:
 
     def _check_same(self, body: Body, first: Body) -> None:
         """Raise FileTransferError unless this answer is the rest of the file that was begun."""
-        same = body.size in (None, first.size) and body.validator in ({}, first.validator)
+        same = None in (body.size, first.size) or body.size == first.size
+        same = same and body.validator in ({}, first.validator)
         if same and body.start == self.position:
+            self.first = first if first.size is not None else replace(first, size=body.size)
             return
         self.close()
-        what, kind = (
-            ("its server does not resume downloads", NoRangesError) if same else (CHANGED, FileTransferError)
-        )
-        raise kind(f"{self.filename} was cut after {self.position} bytes: {what}. Try again.")
+        what = "its server does not resume downloads" if same else CHANGED
+        raise FileTransferError(f"{self.filename} was cut after {self.position} bytes: {what}. Try again.")
 
     def _wait_to_retry(self, error: CallError) -> None:
         """Sleep as long as the retry rules say; progress resets their count."""

@@ -31,13 +31,8 @@ class StoredObject(Destination):
 
     def open(self) -> AbstractContextManager[Source]:
         """Read the object."""
-        # The arguments of a copy whose source this object were.
-        arguments = {
-            name if name == "RequestPayer" else f"CopySource{name}": value
-            for name, value in self._extra_args.items()
-            if name == "RequestPayer" or name.startswith("SSECustomer")
-        }
-        return open_s3(ExportFile(self.uri, self.bucket, self.key), self._aws_conn_id, arguments)
+        file = ExportFile(self.uri, self.bucket, self.key)
+        return open_s3(file, self._aws_conn_id, self._args_of("GetObject"))
 
     def sibling(self, key: str) -> StoredObject:
         """Return another object of the bucket, with the same arguments and client."""

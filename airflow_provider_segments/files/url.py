@@ -36,7 +36,7 @@ _USER_METADATA = "x-amz-meta-"
 
 
 class _WithoutQueries(logging.Filter):
-    """Cut the query, which may sign a request, from each URL that urllib3 logs at DEBUG."""
+    """Cut the query, which may sign a request, from each URL that urllib3 logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -45,7 +45,7 @@ class _WithoutQueries(logging.Filter):
 
 
 _without_queries = _WithoutQueries()
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_without_queries)
 
 
@@ -146,7 +146,7 @@ def _follow(
 
 def _target_of(location: str) -> str:
     """Return where a redirect leads: requests decodes a header as Latin-1, whatever its bytes are."""
-    data = location.strip().encode("latin-1")
+    data = location.strip(" \t").encode("latin-1")
     try:
         return data.decode()  # requests quotes the path, and encodes a host as IDNA
     except UnicodeDecodeError:

@@ -251,8 +251,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         earlier.store()
         for name in ("users", *_KINDS):
             destination = users.sibling(users.key.removesuffix("users.csv") + f"{name}.csv")
-            if is_known:
-                destination.abort_leftovers()
+            is_known = is_known and destination.abort_leftovers()  # one warning is enough
             kept = metadata if name == "users" else {"ContentType": "text/csv"}
             with open_local(folder / f"{name}.csv", kept) as source:
                 sizes.append(destination.write(source))

@@ -79,6 +79,9 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
                 f"{self.task_id}: the file is transferred on a worker once the export is complete, so "
                 "end_from_trigger=True and wait_for_completion=False are not supported."
             )
+        for name, given in (("extra_args", extra_args), ("transfer_config_args", transfer_config_args)):
+            if not isinstance(given, dict | None):
+                raise InvalidArgumentError(f"{self.task_id}: {name} is {given!r}, but it has to be a dict.")
         self.s3_bucket = s3_bucket
         self.s3_key = s3_key
         self.aws_conn_id = aws_conn_id
@@ -142,13 +145,14 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
 
     def _open(self, export: SegmentExport) -> AbstractContextManager[Source]:
         """Read the service's file."""
-        from airflow_provider_segments.files.s3 import open_s3
+        from airflow_provider_segments.files.s3 import open_s3, read_args
         from airflow_provider_segments.files.source import ensure_kept
         from airflow_provider_segments.files.url import open_url
 
         file = ensure_kept(export)
         if file.is_s3_uri:
-            return open_s3(file, self.source_aws_conn_id or self.aws_conn_id, self.extra_args)
+            conn_id = self.source_aws_conn_id or self.aws_conn_id
+            return open_s3(file, conn_id, read_args(self.extra_args or {}))
 
         # The query of a presigned URL is not handed from process to process, and holds for minutes.
         def fresh_url() -> str:
@@ -161,6 +165,10 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
 
         self._require_plain("s3_bucket", "a bucket")
         self._require_plain("s3_key", "one object")
+        if any(character.isspace() for character in self.s3_bucket):
+            raise ConfigurationError(
+                f"{self.task_id}: s3_bucket is {self.s3_bucket!r} once rendered, with white space."
+            )
         return Destination(self.s3_bucket, key, *self._destination_args())
 
     def _require_plain(self, name: str, what: str) -> None:
@@ -174,7 +182,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
     def _destination_args(self) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
         """Return what each object of the task is written with."""
         options = {"ServerSideEncryption": "AES256"} if self.encrypt else {}
-        options |= {"ACL": self.acl_policy} if self.acl_policy else {}
+        # As `S3Hook` has it.
+        options |= {"ACL": self.acl_policy} if self.acl_policy not in (None, "", "no-acl") else {}
         return self.aws_conn_id, options | (self.extra_args or {}), self.transfer_config_args or {}
 
     def _refuse_to_overwrite(self, destination: Destination, earlier: TransferRecord) -> None:

@@ -25,6 +25,9 @@ class FileHost(ThreadingHTTPServer):
     :param says_ranges: whether to say so; None if it does.
     :param etags: of the answers in turn; the last one stays.
     :param total: the size of the file as an answer to a range has it; a star is allowed.
+    :param failures: what happens to the first requests: ``503``, or ``cut``.
+    :param chunked: whether answers leave out their size.
+    :param refuses_ranges: whether requests for a range are refused as too many.
     :param together: requests for a range that have to be there before any of them is answered.
     """
 
@@ -39,10 +42,14 @@ class FileHost(ThreadingHTTPServer):
         etags: tuple[str | None, ...] = ('"1"',),
         total: str = str(len(DATA)),
         together: int = 1,
+        failures: list[str] | None = None,
+        chunked: bool = False,
+        refuses_ranges: bool = False,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.says_ranges = ranges if says_ranges is None else says_ranges
         self.cuts, self.ranges, self.etags, self.total = list(cuts), ranges, list(etags), total
+        self.failures, self.chunked, self.refuses_ranges = failures or [], chunked, refuses_ranges
         self._together, self._arrived, self._met = together, 0, threading.Event()
         self._lock, self.all_met = threading.Lock(), True
         self.range_headers: list[str | None] = []
@@ -63,6 +70,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, asked = self.server, self.headers.get("Range")
         server.range_headers.append(asked)
+        failure = (
+            server.failures.pop(0) if server.failures else "503" * (server.refuses_ranges and bool(asked))
+        )
+        if failure == "cut":
+            self.close_connection = True
+            return
+        if failure:
+            self._answer(int(failure), {}, b"")
+            return
         etag = server.etags.pop(0) if len(server.etags) > 1 else server.etags[0]
         if self.headers.get("If-Match") not in (None, etag):
             self._answer(412, {}, b"")
@@ -82,10 +98,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Length": f"{len(body)} "} | headers).items():
+        chunked = self.server.chunked and status < 300
+        size = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": f"{len(body)} "}
+        for name, value in (size | headers).items():
             self.send_header(name, value)
         self.end_headers()
+        if chunked:
+            self.wfile.write(f"{len(body):x}\r\n".encode())
         self.wfile.write(body[:cut])
+        if chunked and cut is None:
+            self.wfile.write(b"\r\n0\r\n\r\n")
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:

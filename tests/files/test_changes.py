@@ -238,6 +238,12 @@ def test_long_fields(tmp_path: Path) -> None:
     assert counts(compared(tmp_path, content, content)[0]) == (0, 0, 0, 2)
 
 
+def test_empty_key(tmp_path: Path) -> None:
+    """It is a key if it is written as one; an empty line is no row."""
+    assert compared(tmp_path, None, b'id\n""\n\nu2\n')[0].added == 2
+    assert compared(tmp_path, None, b'id,n\n"",1\n\n,2\n')[0].added == 1
+
+
 def test_first_file(tmp_path: Path) -> None:
     """Everybody is added, and the other files have the header."""
     found, files = compared(tmp_path, None, b"id;name\n1;a\n2;\n")

@@ -18,7 +18,7 @@ from airflow_provider_segments.api.errors import ConfigurationError, FileTransfe
 from airflow_provider_segments.api.location import file_location
 from airflow_provider_segments.files import destination as module
 from airflow_provider_segments.files.destination import Destination
-from airflow_provider_segments.files.s3 import open_s3
+from airflow_provider_segments.files.s3 import open_s3, read_args
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.span import Body
 from airflow_provider_segments.files.url import open_url
@@ -74,7 +74,7 @@ def transfer(s3: Any, way: str, extra_args: dict[str, Any] | None = None) -> int
     if way.startswith("copy"):
         return made.copy(file)
     if way.startswith("stream"):
-        with open_s3(file, "aws_default", extra_args) as source:
+        with open_s3(file, "aws_default", read_args(extra_args or {})) as source:
             return made.write(source)
     url = s3.generate_presigned_url("get_object", {"Bucket": "theirs", "Key": "e.csv"})
     with open_url(url, settings()) as source:

@@ -42,6 +42,8 @@ def opened(
 ) -> Callable[[FileHost], AbstractContextManager[Source]]:
     """Open the file of a server, as an object of S3 and at a URL."""
 
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # its own pauses take real time
+
     def from_s3(server: FileHost) -> AbstractContextManager[Source]:
         extra = {"region_name": "us-east-1", "endpoint_url": server.url}
         connection = {"conn_type": "aws", "login": "testing", "password": "testing", "extra": extra}
@@ -71,6 +73,31 @@ def test_server_that_does_not_repeat_the_size(opened: Any) -> None:
     """Its ETag tells that it is the same file."""
     with file_host([THIRD], total="*") as server, opened(server) as source:
         assert read(source) == DATA
+
+
+def test_server_that_is_busy_or_away_for_a_while(opened: Any, file_clock: FakeClock) -> None:
+    """It is asked again by the same rules, on S3 too: boto3 alone gives up within seconds."""
+    with file_host([THIRD], failures=["503", "cut", "503"]) as server, opened(server) as source:
+        assert read(source) == DATA
+    assert len(file_clock.sleeps) == 4
+
+
+def test_server_that_does_not_tell_the_size(opened: Any) -> None:
+    """What it sends in chunks is resumed as well."""
+    with file_host([THIRD], chunked=True) as server, opened(server) as source:
+        assert source.size is None
+        assert read(source) == DATA
+
+
+def test_server_that_hangs_up(opened: Any) -> None:
+    """The reason is told, and that credentials are not the matter."""
+    with (
+        file_host([], failures=["cut"] * 20) as server,
+        pytest.raises(FileTransferError, match="(?i)connection") as caught,
+        opened(server),
+    ):
+        pass
+    assert "credentials" not in str(caught.value)
 
 
 def test_cut_before_the_first_byte(opened: Any) -> None:
@@ -168,14 +195,24 @@ class TestReadAhead:
         with file_host([], ranges=False, says_ranges=True) as server, opened(server) as source:
             assert read(source) == DATA
 
+    def test_server_that_has_another_file_behind_its_name(self, opened: Any) -> None:
+        """Parts of different files are never joined; the first connection has the whole of one."""
+        with file_host([], etags=('"1"', '"2"')) as server, opened(server) as source:
+            assert read(source) == DATA
+
     def test_changed_file_is_an_error(self, opened: Any) -> None:
-        """Parts of different files are never joined."""
+        """Once parts have been read that way, nothing else is left."""
         with (
-            file_host([], etags=('"1"', '"1"', '"2"')) as server,
+            file_host([], etags=('"1"',) * 9 + ('"2"',)) as server,
             opened(server) as source,
             pytest.raises(FileTransferError, match=r"(?i)the file has changed during"),
         ):
             read(source)
+
+    def test_server_of_one_connection(self, opened: Any) -> None:
+        """It refuses all others as too many, and the first one has it all."""
+        with file_host([], refuses_ranges=True) as server, opened(server) as source:
+            assert read(source) == DATA
 
     @pytest.mark.parametrize("options", [{"ranges": False}, {"etags": (None,)}])
     def test_server_that_may_not_be_asked_for_parts(self, opened: Any, options: Any) -> None:

@@ -172,6 +172,15 @@ def test_not_to_be_had(host: Any, path: str, says: str) -> None:
     assert caught.value.__suppress_context__ or not caught.value.__context__
 
 
+def test_nothing_is_logged_of_a_query_where_headers_are_odd(caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 warns of what it can't parse, with the URL."""
+    answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-amz-meta-gr\u00f6\u00dfe: 1\r\n\r\nab".encode()
+    with answering(answer) as url:
+        assert read(url)[0] == b"ab"
+    assert "headers" in caplog.text
+    assert "must-not" not in caplog.text
+
+
 def test_nothing_is_logged_of_a_query(host: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Not at DEBUG either, where urllib3 logs each request and each retry."""
     caplog.set_level(logging.DEBUG)
