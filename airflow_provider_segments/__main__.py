@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from airflow_provider_segments.cli._exit import flushed
 from airflow_provider_segments.cli.definition import build_parser
 
 __all__ = ["main"]
@@ -14,6 +15,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run a command and exit."""
+    try:
+        _run()
+    except SystemExit as end:
+        sys.exit(flushed(end.code or 0) if isinstance(end.code, int | None) else end.code)
+
+
+def _run() -> None:
     arguments = build_parser("python -m airflow_provider_segments").parse_args()
     # Before Airflow is loaded: its own log is no message to whoever runs a command, unless they ask for it.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")

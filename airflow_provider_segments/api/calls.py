@@ -80,7 +80,9 @@ def get_export(export_id: str) -> Call[SegmentExport]:
     )
 
 
-def _check_id(name: str, value: str) -> None:
+def _check_id(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is {value!r}, but it has to be text.")
     wrong = next((c for c in value if c in "/?#\\%" or c.isspace() or not c.isprintable()), None)
     if not value or value in (".", "..") or wrong is not None:
         found = f"it contains {wrong!r}" if wrong else "it names nothing"

@@ -17,6 +17,7 @@ __all__ = [
     "IN_A_POLL",
     "ON_A_WORKER",
     "RULES",
+    "SHORTEST_POLL_DELAY",
     "Failures",
     "RetryBudget",
     "Rule",
@@ -24,6 +25,10 @@ __all__ = [
     "retry_delay",
     "rule_for",
 ]
+
+
+#: Seconds. However short an interval is asked for, the service is not hammered.
+SHORTEST_POLL_DELAY = 0.1
 
 
 def backoff(failures: int) -> float:
@@ -141,5 +146,5 @@ def poll_delay(age: float, poll_interval: float | None, jitter: float) -> float:
     duration, and polls O(log duration) times up to ten minutes, then once a minute.
     """
     if poll_interval is not None:
-        return poll_interval
+        return max(poll_interval, SHORTEST_POLL_DELAY)
     return min(60.0, max(1.0, age / 10)) * (0.9 + 0.2 * jitter)

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from airflow_provider_segments.api.text import printable
-from airflow_provider_segments.cli._target import STDOUT, check_target, find_target, writing
+from airflow_provider_segments.cli._target import check_target, find_target, is_stdout, writing
 from airflow_provider_segments.files.s3 import open_s3
 from airflow_provider_segments.files.source import ensure_kept
 from airflow_provider_segments.files.url import open_url
@@ -33,11 +33,16 @@ def download_file(
 ) -> Path | None:
     """Write an export's file and return its path; None if it went to stdout."""
     file, hook = ensure_kept(export), UserSegmentsHook(conn_id)
-    path = None if to in STDOUT else find_target(to, _name(file, export.export_id))
+    path = None if is_stdout(to) else find_target(to, _name(file, export.export_id))
     if path:
         check_target(path, force)
     with (
-        terminal.progress(BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress,
+        terminal.progress(
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            visible=path is not None or not terminal.result.isatty(),  # it would erase lines of the file
+        ) as progress,
         (
             open_s3(file, aws_conn_id)
             if file.is_s3_uri

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_segments.api.models import SegmentExport
     from airflow_provider_segments.cli._terminal import Terminal
 
+_BESIDE_THE_ID = 24  # characters for the other columns; a narrower terminal wraps lines
 _WIDE = 10_000  # where no terminal limits the width, nothing is wrapped
 
 
@@ -89,7 +90,7 @@ def _print(
             stream.write(_table(stream, titles, shown))
 
 
-def _table(stream: TextIO, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(stream: TextIO, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     table = SimpleTable(show_header=True, caption=None)
     for title in titles:
         # An id that is cut or wrapped could not be copied.
@@ -98,6 +99,8 @@ def _table(stream: TextIO, titles: Sequence[str], rows: Iterable[Sequence[str]])
         table.add_row(*row)
     is_terminal = stream.isatty()
     width = os.get_terminal_size(stream.fileno()).columns or None if is_terminal else _WIDE
+    least = max((len(row[0]) for row in rows), default=0) + _BESIDE_THE_ID
+    width = max(width, least) if width else None
     console = Console(
         file=stream, force_terminal=is_terminal, width=width, highlight=False, markup=False, emoji=False
     )

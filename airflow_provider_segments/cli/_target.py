@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -17,9 +18,34 @@ from airflow_provider_segments.cli._terminal import RawFile, naming
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Names of stdout, which has another descriptor while a command runs.
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-_DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self))/fd/(\d+)")
+_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_MOST_LINKS = 40
+
+
+def is_stdout(to: str | None) -> bool:
+    """Return whether this is stdout, which has another descriptor while a command runs."""
+    return to == "-" or (to is not None and _descriptor_of(to) == 1)
+
+
+def _descriptor_of(to: str) -> int | None:
+    """Return the descriptor that a path is another name of: one that the shell has opened."""
+    path = to
+    for _ in range(_MOST_LINKS):
+        path = "/" + os.path.abspath(path).lstrip("/")
+        found = _DESCRIPTOR.fullmatch(path)
+        if found or path in _STREAMS:
+            number = int(found[1]) if found else _STREAMS[path]
+            with naming(to):
+                # Python's own files are not inheritable, and not meant.
+                if not os.get_inheritable(number):
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            return number
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+    return None
 
 
 def find_target(to: str | None, name: str) -> Path:
@@ -45,7 +71,9 @@ def check_target(path: Path, force: bool) -> os.stat_result | None:
             found = path.stat()
         except FileNotFoundError:
             return None
-    if stat.S_ISDIR(found.st_mode) or not (force or _is_special(path, found)):
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"{path} is a folder. Give another --to.")
+    if not (force or _is_special(path, found)):
         raise FileExistsError(f"{path} exists. Give --force to overwrite it, or another --to.")
     return found
 
@@ -54,7 +82,7 @@ def _is_special(path: Path, found: os.stat_result | None) -> bool:
     # A descriptor may lead to a regular file, which the shell has opened as the user wants it.
     kept = (stat.S_ISREG, stat.S_ISBLK)
     is_device = found is not None and not any(test(found.st_mode) for test in kept)
-    return is_device or _DESCRIPTOR.fullmatch(str(path)) is not None
+    return is_device or _descriptor_of(str(path)) is not None
 
 
 @contextmanager
@@ -62,8 +90,8 @@ def writing(path: Path, force: bool) -> Iterator[RawFile]:
     """Yield the open target."""
     found = check_target(path, force)
     if _is_special(path, found):
-        descriptor = _DESCRIPTOR.fullmatch(str(path))
-        with RawFile(int(descriptor[1] or 2) if descriptor else path, "w", path) as sink:
+        descriptor = _descriptor_of(str(path))
+        with RawFile(path if descriptor is None else descriptor, "w", path) as sink:
             yield sink
         return
     real = Path(os.path.realpath(path))  # a link stays

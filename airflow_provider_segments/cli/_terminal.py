@@ -62,7 +62,7 @@ def naming(shown: object) -> Iterator[None]:
 @contextmanager
 def result_stream() -> Iterator[TextIO]:
     """Yield what was stdout; whatever else prints there meanwhile, such as Airflow's log, goes to stderr."""
-    kept = os.dup(1)
+    kept = os.dup(1)  # not inheritable, which tells it from what the shell has opened
     os.dup2(sys.stderr.fileno(), 1)
     try:
         yield io.TextIOWrapper(
@@ -94,10 +94,19 @@ class Terminal:
         with suppress(OSError):  # nobody reads it
             self._messages.print(Text(printable(message)), soft_wrap=True)
 
-    def progress(self, *columns: ProgressColumn) -> Progress:
+    def write_path(self, path: Path) -> None:
+        """Print a path as the result: by its bytes, if it is not for people."""
+        if self.result.isatty():
+            self.result.write(f"{printable(str(path))}\n")
+        else:
+            self.result.buffer.write(os.fsencode(path) + b"\n")  # type: ignore[attr-defined]
+
+    def progress(self, *columns: ProgressColumn, visible: bool = True) -> Progress:
         """Return rich's display, which shows only where stderr is a terminal."""
+        # FORCE_COLOR would make rich take a file for one.
+        visible = visible and self._messages.is_interactive and sys.stderr.isatty()
         # Not by `disable`: before rich 14 it still prints an empty line.
-        console = self._messages if self._messages.is_interactive else Console(quiet=True)
+        console = self._messages if visible else Console(quiet=True)
         text = TextColumn("{task.description}", markup=False)
         return Progress(text, *columns, console=console, transient=True)
 

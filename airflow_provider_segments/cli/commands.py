@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +17,9 @@ from airflow_provider_segments.api import calls
 from airflow_provider_segments.api.errors import ConfigurationError, UserSegmentsError
 from airflow_provider_segments.cli._diff import compare_files
 from airflow_provider_segments.cli._download import download_file
+from airflow_provider_segments.cli._exit import FAILED, PIPE_CLOSED, USAGE, flushed
 from airflow_provider_segments.cli._results import show_export, show_segments
+from airflow_provider_segments.cli._signals import Interrupted, Signals
 from airflow_provider_segments.cli._terminal import Terminal, result_stream
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
@@ -31,21 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["diff", "download", "export", "list_segments", "status"]
 
-_FAILED, _USAGE = 1, 2
-_PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_signals = Signals()
 
 
 class _UsageError(Exception):
     """The arguments make no sense together."""
-
-
-class _Interrupted(KeyboardInterrupt):
-    """A signal ended the command."""
-
-    def __init__(self, number: int, message: str = "Interrupted.") -> None:
-        super().__init__(number)
-        self.number, self.message = number, message
 
 
 def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace], None]:
@@ -57,37 +48,33 @@ def _command(work: Callable[[Namespace, Terminal], None]) -> Callable[[Namespace
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - closed by the shell
         if sys.stdout is None:
             print("Failed: stdout is closed.", file=sys.stderr)
-            sys.exit(_FAILED)
-        for number in _SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & have it
-                signal.signal(number, _interrupt)
+            sys.exit(FAILED)
+        _signals.install()
         with result_stream() as stream:
             code = _exit_code(work, arguments, Terminal(stream))
-        sys.exit(code)
+        sys.exit(flushed(code))
 
     return run
-
-
-def _interrupt(number: int, _: object) -> None:
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # nothing keeps the command from cleaning up
-    raise _Interrupted(number)
 
 
 def _exit_code(work: Callable[[Namespace, Terminal], None], arguments: Namespace, terminal: Terminal) -> int:
     try:
         work(arguments, terminal)
+        _signals.check()
     except BrokenPipeError:
-        return _PIPE_CLOSED
+        return PIPE_CLOSED
     except _UsageError as error:
         terminal.say(f"Wrong usage: {error} See {_program(arguments)} {arguments.subcommand} --help.")
-        return _USAGE
+        return USAGE
     except (UserSegmentsError, OSError) as error:
         terminal.say(f"Failed: {error}")
-        return _FAILED
-    except _Interrupted as error:
+        return FAILED
+    except Interrupted as error:
+        _signals.caught()
         terminal.say(error.message)
         return 128 + error.number
+    finally:
+        _signals.caught()
     return 0
 
 
@@ -118,6 +105,7 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
     with _as_usage():
         calls.request_export(segment_id)
     requested = None
+    _signals.check()  # no export starts after one
     try:
         requested = hook.request_export(segment_id, arguments.output_format)
         terminal.say(f"Requested {requested.label}.")
@@ -127,8 +115,8 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
                 timeout = arguments.timeout or timedelta(days=1)
                 poll = hook.poll_until(requested.export_id, timeout, latest=requested)
                 requested = poll.finished_export().ensure_complete()
-    except _Interrupted as error:
-        raise _Interrupted(error.number, _left_behind(requested, arguments)) from None
+    except Interrupted as error:
+        raise Interrupted(error.number, _left_behind(requested, arguments)) from None
     show_export(terminal, requested, arguments.output)
 
 
@@ -156,7 +144,7 @@ def download(arguments: Namespace, terminal: Terminal) -> None:
         aws_conn_id=arguments.aws_conn_id,
     )
     if path:
-        terminal.result.write(f"{path}\n")
+        terminal.write_path(path)
 
 
 @_command

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -63,6 +64,11 @@ def _lookup_error(conn_id: str, error: Exception) -> UserSegmentsError:
     if isinstance(error, PermissionError):  # of Airflow 3.2 and later
         return ConfigurationError(f"Airflow denies this task access to Connection {conn_id!r}{kind}.")
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if variable in os.environ:
+        return ConfigurationError(
+            f"Airflow can't read the environment variable {variable} as a Connection{kind}. Write it as JSON, or as a "
+            "URI whose special characters are percent-encoded."
+        )
     # Airflow would take other names too, a shell would not.
     instead = f", or set the environment variable {variable} on workers and triggerers"
     return ConnectionLookupError(

@@ -31,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["log"]:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        with _signals() as wait, Emulator(**options) as emulator:
+        # An S3 that says nothing holds up the start, which a signal ends as Python has it.
+        with Emulator(**options) as emulator, _signals() as wait:
             print(_ready_line(emulator), flush=True)
             wait()
     except (OSError, ValueError) as error:
         print(f"The emulator could not start: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -30,6 +30,7 @@ __all__ = ["KINDS", "Changes", "compare", "memory_in_bytes", "require_duckdb"]
 log = logging.getLogger(__name__)
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
+_LEAST_MEMORY, _MOST_MEMORY = 16 * 10**6, 10**15
 # A row in DuckDB's memory takes about three times its bytes in the file, and there are two tables.
 _PARTS_PER_LIMIT = 4
 _MOST_PARTS = 4096
@@ -66,7 +67,10 @@ def memory_in_bytes(limit: object) -> int:
             f"memory_limit is {limit!r}, but it has to be a size such as '1GB' or '512MiB'."
         )
     base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** ("KMGT".index(found[2].upper()) + 1))
+    size = int(float(found[1]) * base ** ("KMGT".index(found[2].upper()) + 1))
+    if not _LEAST_MEMORY <= size <= _MOST_MEMORY:
+        raise ConfigurationError(f"memory_limit is {limit!r}, but it has to be from 16MB to 1000TB.")
+    return size
 
 
 def require_duckdb() -> None:

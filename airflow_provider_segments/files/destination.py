@@ -74,10 +74,7 @@ class Destination:
                 f"extra_args has {', '.join(map(repr, unknown))}, which does not work for both a copy inside S3 "
                 f"and a stream. Supported: {', '.join(sorted(_known_args()))}."
             )
-        if len(self.key.encode("utf-8", "replace")) > _LONGEST_KEY:
-            raise ConfigurationError(
-                f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 allows."
-            )
+        self._check_key()
         self._check_directives()
         with s3_failures(self.uri, "written", self._aws_conn_id):
             self._check_config()
@@ -208,6 +205,14 @@ class Destination:
                 return False
             raise
         return True
+
+    def _check_key(self) -> None:
+        try:
+            length = len(self.key.encode())
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"The key {ascii(self.key)} has half a character.") from None
+        if length > _LONGEST_KEY:
+            raise ConfigurationError(f"The key {self.key!r} has {length} bytes; S3 allows {_LONGEST_KEY}.")
 
     def _check_directives(self) -> None:
         if self._extra_args.get("MetadataDirective", "COPY") not in ("COPY", "REPLACE"):

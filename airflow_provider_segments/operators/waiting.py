@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +34,7 @@ _TRIGGER_FAILED = "__fail__"
 # In the context; a task's own `map_index_template` may use it too.
 _LABEL = "user_segment_label"
 _TEMPLATE = "{{ " + _LABEL + " }}"
+_LABEL_ALONE = re.compile(r"\{\{-?\s*" + _LABEL + r"\s*(\|[^{}]*)?\}\}")
 # The length of the column in Airflow's database.
 _LONGEST_LABEL = 250
 
@@ -85,10 +87,13 @@ class WaitingOperator(UserSegmentsBaseOperator):
             except AirflowException as error:
                 if next_method != _TRIGGER_FAILED:
                     raise
+                export_id = self._awaited_export_id(context)
+                # A sensor of Airflow 3.3 that is to skip wraps the reason.
+                reason = error.__cause__ if isinstance(error, AirflowSkipException) else None
                 message = (
-                    f"The wait for export {self._awaited_export_id(context)} ended without an event from its trigger "
-                    f"({error}). The export may still be running. For the cause, see the log above and the "
-                    "triggerer's log."
+                    f"The wait for {f'export {export_id}' if export_id else 'an export'} ended without an event from "
+                    f"its trigger ({reason or error}). The export may still be running. For the cause, see the log "
+                    "above and the triggerer's log."
                 )
                 if isinstance(error, AirflowSkipException | AirflowSensorTimeout):
                     self.log.error(message)  # noqa: TRY400 - Airflow logs the traceback
@@ -163,6 +168,9 @@ class WaitingOperator(UserSegmentsBaseOperator):
         """Return whether the trigger finishes the task: only a worker stores the length that an expanded task needs."""
         if not self.end_from_trigger:
             return False
+        if self.outlets or self.on_success_callback:  # set later, such as by a policy of the cluster
+            self.log.info("The task has outlets or an on_success_callback by now, so a worker finishes it.")
+            return False
         # What follows a mapped task is expanded over its instances.
         if is_mapped(context) or self.get_dag() is None or not any(self.iter_mapped_dependants()):
             return True
@@ -199,9 +207,11 @@ class WaitingOperator(UserSegmentsBaseOperator):
         """Show a mapped task in the UI under this label instead of its map index."""
         if not label or not is_mapped(context):
             return
-        label = str(label)[:_LONGEST_LABEL]
-        # Native rendering would turn a name like "2026" into a number.
-        context[_LABEL] = repr(label) if self.dag.render_template_as_native_obj else label  # type: ignore[literal-required]
         # Airflow renders it when a worker has finished the task.
         if context.get("map_index_template") is None:
             context["map_index_template"] = _TEMPLATE
+        label = str(label)[:_LONGEST_LABEL]
+        # Native rendering would turn a name like "2026" into a number, if nothing else is in the template.
+        is_alone = _LABEL_ALONE.fullmatch(str(context["map_index_template"]).strip())
+        native = self.dag.render_template_as_native_obj and is_alone
+        context[_LABEL] = repr(label) if native else label  # type: ignore[literal-required]

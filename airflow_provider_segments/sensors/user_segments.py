@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_segments.api.errors import ExportFailedError, ExportTimeoutError
+from airflow_provider_segments.api.retries import SHORTEST_POLL_DELAY
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.exceptions import (
     InvalidArgumentError,
@@ -134,6 +135,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             pause = min(pause, self.max_wait.total_seconds())
         if self._poll is not None and self._poll.error is not None:
             pause = max(pause, self._poll.delay)
+        pause = max(pause, SHORTEST_POLL_DELAY)
         # Not past the timeout, which Airflow checks only after a poke.
         return min(pause, max(self.timeout - run_duration(), 0.0) + 1.0)
 

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentChangesToS3Operator"]
 
-_FIRST_RUN = ("added", "baseline")
-_WHEN_MISSING = ("fail", "added", "baseline")
 _COUNTS = ("added", "removed", "changed", "unchanged")
 _KINDS = _COUNTS[:3]
+_WHEN_MISSING = ("fail", "added", "baseline")
 # What the tries of a task have in common, until a user clears it, which changes `max_tries`.
 _RUN = ("dag_id", "run_id", "task_id", "map_index", "max_tries")
 
@@ -100,7 +99,11 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         super().__init__(s3_bucket=s3_bucket, s3_key="", replace=True, **kwargs)
         with argument_errors(self.task_id):
             memory_in_bytes(memory_limit)
-            _check_choice("first_run", first_run, _FIRST_RUN)
+            if (self.extra_args or {}).get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE"):
+                raise ConfigurationError(
+                    "extra_args: the next run can't read what has an archive's StorageClass."
+                )
+            _check_choice("first_run", first_run, ("added", "baseline"))
             _check_choice("when_previous_is_missing", when_previous_is_missing, _WHEN_MISSING)
             _check_names("key_columns", key_columns)
             _check_names("compare_columns", compare_columns)
@@ -117,7 +120,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
 
         with airflow_errors():
             require_duckdb()
-            self._destination("latest.json").check_arguments()
+            self._destination(f"{self.s3_prefix}/latest.json").check_arguments()
             return self._export(context)
 
     def _key_of(self, export: SegmentExport) -> str:

@@ -165,10 +165,6 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
 
         self._require_plain("s3_bucket", "a bucket")
         self._require_plain("s3_key", "one object")
-        if any(character.isspace() for character in self.s3_bucket):
-            raise ConfigurationError(
-                f"{self.task_id}: s3_bucket is {self.s3_bucket!r} once rendered, with white space."
-            )
         return Destination(self.s3_bucket, key, *self._destination_args())
 
     def _require_plain(self, name: str, what: str) -> None:
@@ -178,6 +174,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
                 f"{self.task_id}: {name} is {value!r} once rendered, but it has to be the plain name of {what}, not a "
                 "URI and not a folder."
             )
+        if name == "s3_bucket" and any(character.isspace() for character in value):
+            raise ConfigurationError(f"{self.task_id}: {name} is {value!r} once rendered, with white space.")
 
     def _destination_args(self) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
         """Return what each object of the task is written with."""

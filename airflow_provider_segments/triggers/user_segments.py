@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_segments.api.errors import ExportFailedError, UserSegmentsError
+from airflow_provider_segments.api.errors import ConfigurationError, ExportFailedError, UserSegmentsError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 from airflow_provider_segments.triggers.events import failure_event, finished_event
 from airflow_provider_segments.triggers.loading import load_hook
 from airflow_provider_segments.utils.clock import utcnow
-from airflow_provider_segments.utils.deadline import LONGEST, checked_poll_interval
+from airflow_provider_segments.utils.deadline import LONGEST, checked_instant, checked_poll_interval
 from airflow_provider_segments.utils.log import log_complete, log_details
 
 if TYPE_CHECKING:
@@ -60,6 +59,11 @@ class UserSegmentExportTrigger(BaseTrigger):
         xcom_keys: list[str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        for name, given in (("export_id", export_id), ("mparticle_conn_id", mparticle_conn_id)):
+            if not isinstance(given, str) or not given:
+                raise ConfigurationError(f"{name} is {given!r}, but it has to be text.")
+        checked_instant("deadline", deadline)
+        checked_instant("not_before", not_before)
         self.export_id = export_id
         self.mparticle_conn_id = mparticle_conn_id
         self.deadline = deadline
@@ -100,9 +104,9 @@ class UserSegmentExportTrigger(BaseTrigger):
         try:
             poll = await hook.poll_until(
                 self.export_id,
-                max(_seconds_until(self.deadline, default=LONGEST), _MIN_WAIT),
+                min(max(_seconds_until("deadline", self.deadline, default=LONGEST), _MIN_WAIT), LONGEST),
                 self.poll_interval,
-                initial_delay=max(_seconds_until(self.not_before, default=0.0), 0.0),
+                initial_delay=max(_seconds_until("not_before", self.not_before, default=0.0), 0.0),
             )
             export = poll.finished_export(self.deadline_name)
         except UserSegmentsError as error:
@@ -130,5 +134,6 @@ class UserSegmentExportTrigger(BaseTrigger):
         return True
 
 
-def _seconds_until(instant: str | None, default: float) -> float:
-    return default if instant is None else (datetime.fromisoformat(instant) - utcnow()).total_seconds()
+def _seconds_until(name: str, given: str | None, default: float) -> float:
+    instant = checked_instant(name, given)
+    return default if instant is None else (instant - utcnow()).total_seconds()

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import SegmentLookupError, UserSegmentsError
+from airflow_provider_segments.api.retries import SHORTEST_POLL_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ async def poll_segments(
     # Outages and 429s don't end a poll. Nothing is raised: Airflow would restart the trigger at once, and for ever.
     pause = max(poll_interval, _AFTER_A_FAILURE)
     try:
-        return await hook.list_segments(unlimited_retries=True), poll_interval
+        return await hook.list_segments(unlimited_retries=True), max(poll_interval, SHORTEST_POLL_DELAY)
     except UserSegmentsError as error:
         log.warning("The watched segments can't be polled: %s Polling again in %.0f s.", error, pause)
     except Exception:

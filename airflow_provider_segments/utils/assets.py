@@ -10,6 +10,11 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_segments.api.text import quoted
 
+try:
+    from airflow.sdk.definitions.asset import AssetRef
+except ImportError:  # before Airflow 3
+    AssetRef = None  # type: ignore[assignment,misc]
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -27,12 +32,20 @@ def asset_uri(bucket: str, key: str) -> str:
 
 def add_asset_events(outlets: Iterable[Any], context: Any, result: Mapping[str, Any], log: Any) -> None:
     """Give each alias among the outlets the object's asset, and each event the result as its extra."""
+    events = (context or {}).get("outlet_events")
+    if events is None:  # a user's test may call `poke` with an empty context, or with None
+        return
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
             if (asset := _asset_of(result, outlet.name, log)) is not None:
-                context["outlet_events"][outlet].add(asset, extra=dict(result))
+                events[outlet].add(asset, extra=dict(result))
         elif isinstance(outlet, Asset):
-            context["outlet_events"][outlet].extra = dict(result)
+            events[outlet].extra = dict(result)
+        elif AssetRef is not None and isinstance(outlet, AssetRef):
+            try:
+                events[outlet].extra = dict(result)
+            except Exception as error:  # noqa: BLE001 - whatever the look-up raises, the file is there
+                log.warning("The event of %s has no extra: %s", outlet, error)
 
 
 def _asset_of(result: Mapping[str, Any], alias: str, log: Any) -> Asset | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_segments.api.errors import ConfigurationError
@@ -36,7 +36,8 @@ def deadline_of(context: Any, timeout: timedelta | float, execution_timeout: tim
     ends = [Deadline(now + timedelta(seconds=in_seconds("timeout", timeout)), "timeout")]
     if execution_timeout is not None:
         started = getattr(context["ti"], "start_date", None) or now
-        ends.append(Deadline(started + execution_timeout, "execution_timeout"))
+        longest = timedelta(seconds=LONGEST)
+        ends.append(Deadline(started + min(execution_timeout, longest), "execution_timeout"))
     return min(ends, key=lambda end: end.instant)
 
 
@@ -49,6 +50,17 @@ def in_seconds(name: str, value: Any) -> float:
             "and at most ten years."
         )
     return float(seconds)
+
+
+def checked_instant(name: str, value: Any) -> datetime | None:
+    """Return an instant, given as ISO 8601, or None; without a time zone, it is UTC."""
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{name} is {value!r}, but it has to be a time in ISO 8601.") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
 
 def checked_poll_interval(poll_interval: Any) -> float | None:

@@ -155,6 +155,16 @@ def test_missing_connection_is_said_at_once(
     assert "AIRFLOW_CONN_NOWHERE" in done.stderr
 
 
+@pytest.mark.parametrize("value", ["{", "", "mparticle://a:b/c@h"])
+def test_variable_that_is_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """It is not said to be missing, and not shown."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_ODD", value)
+    said = run("list", "--conn-id", "odd", code=1).stderr
+    assert "AIRFLOW_CONN_ODD" in said
+    assert "does not exist" not in said
+
+
 def test_connection_that_no_variable_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then none is advised."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))

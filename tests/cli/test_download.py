@@ -124,6 +124,34 @@ def test_download_to_a_redirected_descriptor_appends(
     assert [path.name for path in folder.iterdir()] == ["log.csv"]
 
 
+@pytest.mark.parametrize(
+    "to", ["link", "/dev/./stdout", "/proc/thread-self/fd/1", "/dev/fd/01", "//dev/stdout"]
+)
+def test_download_to_another_name_of_stdout(service: Emulator, s3: Any, folder: Path, to: str) -> None:
+    """The file goes there, and not where stdout leads while the command runs."""
+    export_id = requested(service)
+    (folder / "link").symlink_to("/dev/stdout")
+    done = run("download", export_id, "--to", to, cwd=folder)
+    assert done.stdout.encode() == stored(s3, export_id)
+
+
+@pytest.mark.parametrize("descriptor", [3, 4, 5])
+def test_download_to_a_descriptor_that_nobody_has_opened(
+    service: Emulator, folder: Path, descriptor: int
+) -> None:
+    """It is none of the command's own."""
+    done = run("download", requested(service), "--to", f"/dev/fd/{descriptor}", cwd=folder, code=1)
+    assert "Bad file descriptor" in done.stderr
+
+
+def test_printed_path_is_that_of_the_file(service: Emulator, folder: Path) -> None:
+    """Whatever its bytes are."""
+    command = [sys.executable, *OURS, "download", requested(service), "--to", b"\xff.csv"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    assert done.stdout == b"\xff.csv\n"
+    assert os.listdir(os.fsencode(folder)) == [b"\xff.csv"]
+
+
 def test_download_to_fifo_writes_directly(service: Emulator, s3: Any, folder: Path) -> None:
     """The fifo stays one, and needs no --force."""
     export_id, fifo = requested(service), folder / "pipe"

@@ -82,6 +82,21 @@ def test_closed_or_full_stderr_changes_no_result(service: Emulator) -> None:
     """Exit code and stdout hold."""
     assert len(json.loads(run_in_shell("list -o json 2>&-").stdout)) == len(service.segments)
     assert run_in_shell("list --conn-id nowhere 2>/dev/full", code=1).stdout == ""
+    segment_id = service.segments[0].segment_id
+    assert run_in_shell(f"export --segment-id {segment_id} 2>/dev/full").stdout
+    assert run_in_shell("list --nonsense 2>/dev/full", code=2).stdout == ""
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "list --help"])
+def test_help_for_nobody(arguments: str) -> None:
+    """It ends as other tools do."""
+    said = run_in_shell(f"{arguments} >/dev/full", code=1).stderr
+    assert said == "Failed: stdout can't be written: No space left on device.\n"
+    with start(*arguments.split()) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert (process.wait(120), process.stderr.read()) == (141, "")
 
 
 def test_stdout_that_does_not_block_gets_all(connect: Any) -> None:

@@ -46,7 +46,7 @@ def test_target_in_a_folder_has_its_own_name(folder: Path) -> None:
         ("file/", "file is not a folder"),
         ("file/x.csv", "file is not a folder"),
         ("", "An empty --to is not a folder"),
-        ("folder", "exists"),
+        ("folder", "own.csv is a folder"),
         ("x" * 300, "File name too long"),
         ("/proc/x.csv", "/proc/x.csv can't be written: "),
         ("/dev/full", "/dev/full can't be written: No space left on device."),
@@ -155,6 +155,7 @@ def test_descriptor_of_a_regular_file_is_written_as_it_is_open(folder: Path) -> 
     """It is not replaced, and stays open."""
     with (folder / "log.csv").open("a+b", buffering=0) as log:
         log.write(b"before ")
+        os.set_inheritable(log.fileno(), True)
         write(f"/dev/fd/{log.fileno()}")
         log.write(b" after")
     assert (folder / "log.csv").read_bytes() == b"before new after"
@@ -164,6 +165,7 @@ def test_descriptor_that_does_not_block_is_waited_for() -> None:
     """A full pipe is no error."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+    os.set_inheritable(writer, True)
     received: list[bytes] = []
 
     def read() -> None:

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_segments.api.errors import ColumnsError, ComparisonError, ConfigurationError, CsvError
+from airflow_provider_segments.files import changes
 from airflow_provider_segments.files.changes import KINDS, Changes, compare, memory_in_bytes
 from airflow_provider_segments.files.comparison import Comparison, database
 from airflow_provider_segments.files.csv_file import open_csv
@@ -366,14 +367,17 @@ def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
         compared(folder, None, b"id\n1\n")
 
 
-def test_too_little_memory(tmp_path: Path) -> None:
+def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which limit, and nothing is left in the folder."""
+    monkeypatch.setattr(changes, "_LEAST_MEMORY", 0)
     with pytest.raises(ComparisonError, match="memory_limit='1KB'"):
         compared(tmp_path, b"id\n1\n", b"id\n2\n", memory_limit="1KB")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "old.csv"]
 
 
-@pytest.mark.parametrize("limit", ["", "1", "0GB", "lots", "80%", 1000, None, "1GB; drop table x"])
+@pytest.mark.parametrize(
+    "limit", ["", "1", "0GB", "1KB", "99999999TB", "lots", "80%", 1000, None, "1GB; drop table x"]
+)
 def test_memory_limit_that_is_none(limit: Any) -> None:
     """It is refused by name."""
     with pytest.raises(ConfigurationError, match="memory_limit is "):

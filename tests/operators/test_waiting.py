@@ -60,6 +60,16 @@ def test_mapped_export_is_shown_under_its_segments_name(
     assert shown(task, where) == name[:250]
 
 
+def test_label_beside_other_text_has_no_quotes(connected: Emulator) -> None:
+    """They are for native rendering of the label alone."""
+    segment = connected.segments[0]
+    with DAG("d", schedule=None, render_template_as_native_obj=True):
+        task = UserSegmentExportOperator(task_id="e", segment_id=segment.segment_id, deferrable=False)
+    where = mapped("segment {{ user_segment_label }}, {{ user_segment_label[:3] }}")
+    task.execute(where)
+    assert shown(task, where) == f"segment {segment.name}, {segment.name[:3]}"
+
+
 def test_authors_template_stays(connected: Emulator) -> None:
     """It may use the label; a task that is not mapped gets none."""
     with DAG("d", schedule=None):

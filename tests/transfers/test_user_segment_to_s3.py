@@ -19,7 +19,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_segments.api.models import SegmentExport
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator
 from airflow_provider_segments.emulator.pytest_plugin import aws_connection
-from airflow_provider_segments.exceptions import UserSegmentsException
+from airflow_provider_segments.exceptions import InvalidArgumentError, UserSegmentsException
 from airflow_provider_segments.files.destination import Destination
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
@@ -308,6 +308,19 @@ def test_forbidden(service: Emulator, s3: Any, forbidding: Callable[[], None]) -
         made.execute_complete(context(), finished_event(export), export_id=export.export_id)
 
 
+@pytest.mark.parametrize("name", ["extra_args", "transfer_config_args"])
+@pytest.mark.parametrize("value", ['{"ContentType": "text/csv"}', ["x"], 3])
+def test_arguments_that_are_no_dict(name: str, value: Any) -> None:
+    """Such as JSON from a Variable."""
+    with pytest.raises(InvalidArgumentError, match=f"{name} is .* a dict"):
+        operator(**{name: value})
+
+
+def test_no_acl(service: Emulator, s3: Any) -> None:
+    """As Amazon's operators take it."""
+    operator(acl_policy="no-acl").execute(context())
+
+
 @pytest.mark.parametrize("argument", [{"end_from_trigger": True}, {"wait_for_completion": False}])
 def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
     """What would end the task elsewhere is refused when the DAG is parsed."""
@@ -322,6 +335,10 @@ def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
         ({"s3_key": "folder/"}, "not a folder"),
         ({"s3_key": "s3://b/k"}, "not a URI"),
         ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),
+        ({"s3_bucket": "own\n"}, "white space"),
+        ({"s3_bucket": "x/y"}, "s3_bucket: .*bucket name"),
+        ({"s3_key": "k" * 1025}, "1025 bytes"),
+        ({"s3_key": "\ud83d"}, "half a character"),
         ({"extra_args": {"Nonsense": 1}}, "extra_args has 'Nonsense'"),
         ({"extra_args": {"ChecksumType": "FULL_OBJECT"}, "replace": True}, "extra_args has 'ChecksumType'"),
         ({"transfer_config_args": {"threads": 3}}, "transfer_config_args: .*threads"),

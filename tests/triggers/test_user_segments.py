@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow.triggers.base import TaskSuccessEvent
 
-from airflow_provider_segments.api.errors import ExportTimeoutError
+from airflow_provider_segments.api.errors import ConfigurationError, ExportTimeoutError
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.hooks.user_segments import UserSegmentsAsyncHook, UserSegmentsHook
 from airflow_provider_segments.triggers.events import read_event
@@ -43,6 +43,31 @@ def test_round_trip() -> None:
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_segments.triggers.user_segments.UserSegmentExportTrigger"
     assert UserSegmentExportTrigger(**json.loads(json.dumps(arguments))).serialize() == (path, arguments)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"export_id": None},
+        {"export_id": ""},
+        {"mparticle_conn_id": 5},
+        {"deadline": "nonsense"},
+        {"not_before": 3},
+        {"poll_interval": "3"},
+    ],
+)
+def test_wrong_arguments(wrong: dict[str, Any]) -> None:
+    """They are named when the trigger is made."""
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        UserSegmentExportTrigger(**{"export_id": "e"} | wrong)
+
+
+@pytest.mark.parametrize("deadline", ["2026-01-01T00:00:00", "9999-12-31T23:59:59+00:00"])
+async def test_deadline_without_a_zone_is_utc(connected: Emulator, deadline: str) -> None:
+    """And one at the end of time is a long one."""
+    export_id = request(connected)
+    (event,) = await events(UserSegmentExportTrigger(export_id, deadline=deadline))
+    assert read_event(event, export_id).status == "COMPLETE"
 
 
 async def test_complete(connected: Emulator) -> None:

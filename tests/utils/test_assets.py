@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +85,17 @@ def test_outlets_get_their_events(connect: Callable[..., None], prefix: str) -> 
             (event,) = alias_events(where["outlet_events"][alias])
             assert asset_uri(result["s3_bucket"], result["s3_key"]) in str(event)
             assert event.extra == result
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_0_PLUS, reason="there are no references to assets")
+def test_reference_to_an_asset_gets_its_event(caplog: pytest.LogCaptureFixture) -> None:
+    """As the asset itself; one that can't be resolved costs a warning."""
+    known, unknown = Asset.ref(uri="s3://b/k"), Asset.ref(name="nobody")
+    event, result = SimpleNamespace(extra=None), {"s3_key": "k"}
+    events = {known: event}
+    add_asset_events([known, unknown], {"outlet_events": events}, result, logging.getLogger("tests"))
+    assert event.extra == result
+    assert "nobody" in caplog.text
 
 
 @pytest.mark.parametrize(
