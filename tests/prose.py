@@ -3,7 +3,8 @@
 Check the prose of the pages: ``python -m tests.prose``, a part of ``make docs``.
 
 Each word of `docs/words.txt` is named with what to write instead. Links to the outside have to be complete and to use
-HTTPS; nothing is fetched. Spelling is codespell's.
+HTTPS; nothing is fetched. Spelling is codespell's and style proselint's, without the checks that `docs/proselint.json`
+turns off: they take what is left of code and tables for prose.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 WORDS = ROOT / "docs" / "words.txt"
+STYLE = ROOT / "docs" / "proselint.json"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SPELLED = ["README.md", "CHANGELOG.md", "docs", "example_dags", "airflow_provider_segments"]
 _FENCE = re.compile(r" *```(\S*)")
 _INLINE_CODE = re.compile(r"`[^`]+`")
+_TARGET = re.compile(r"\]\([^)]*\)")
 _LINK = re.compile(r"\]\((\w+:[^)\s]*)\)")
 
 
@@ -67,7 +71,17 @@ def main() -> int:
             print(f"{page.relative_to(ROOT)}:{line}: {finding}", file=sys.stderr)
             failed = True
     spelling = subprocess.run([sys.executable, "-m", "codespell_lib", *SPELLED], cwd=ROOT, check=False)
-    return int(failed or spelling.returncode != 0)
+    return int(failed or spelling.returncode != 0 or not has_style())
+
+
+def has_style() -> bool:
+    """Let proselint read the pages without their code, and return whether it finds nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        for page in PAGES:
+            (Path(folder) / page.name).write_text(_TARGET.sub("]", prose(page.read_text())))
+        names = [page.name for page in PAGES]
+        command = [sys.executable, "-m", "proselint", "check", "--config", str(STYLE), *names]
+        return subprocess.run(command, cwd=folder, check=False).returncode == 0
 
 
 if __name__ == "__main__":

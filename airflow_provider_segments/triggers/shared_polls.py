@@ -50,7 +50,7 @@ class SharedPolls(SharedStreamProducer):
         _running[key] = self
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
-        """Poll for ever. A watcher that joins between two polls gets the last answer."""
+        """Poll forever. A watcher that joins between two polls gets the last answer."""
         async with await load_hook(self._conn_id) as hook:
             while True:
                 segments, pause = await poll_segments(hook, self._poll_interval, log)

@@ -27,7 +27,7 @@ async def poll_segments(
     hook: UserSegmentsAsyncHook, poll_interval: float, log: Any
 ) -> tuple[list[UserSegment] | None, float]:
     """Return all segments, or None if the poll failed, and the seconds until the next poll."""
-    # Outages and 429s don't end a poll. Nothing is raised: Airflow would restart the trigger at once, and for ever.
+    # Outages and 429s don't end a poll. Nothing is raised: Airflow would restart the trigger at once, and forever.
     pause = max(poll_interval, _AFTER_A_FAILURE)
     try:
         return await hook.list_segments(unlimited_retries=True), max(poll_interval, SHORTEST_POLL_DELAY)
