@@ -8,7 +8,12 @@ import os
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    BaseHook,
+    mask_secret,
+)
 from asgiref.sync import sync_to_async
 
 from airflow_provider_segments.api.errors import ConfigurationError, ConnectionLookupError, UserSegmentsError
@@ -64,7 +69,7 @@ def _lookup_error(conn_id: str, error: Exception) -> UserSegmentsError:
     if isinstance(error, PermissionError):  # of Airflow 3.2 and later
         return ConfigurationError(f"Airflow denies this task access to Connection {conn_id!r}{kind}.")
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    if variable in os.environ:
+    if variable in os.environ and isinstance(error, AirflowException | ValueError | TypeError):
         return ConfigurationError(
             f"Airflow can't read the environment variable {variable} as a Connection{kind}. Write it as JSON, or as a "
             "URI whose special characters are percent-encoded."
