@@ -5,8 +5,6 @@ ifndef PYTHON
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c '' 2>/dev/null && { echo $$name; break; }; done)
 endif
-# Else each of the tests' many processes compiles its modules anew.
-unexport PYTHONDONTWRITEBYTECODE
 TOOLS := .venv-tools
 NOX := $(TOOLS)/bin/python -m nox
 AIRFLOW3 := @$(NOX) --session 'work(3.3)' --
