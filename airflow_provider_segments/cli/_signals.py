@@ -8,8 +8,9 @@ import signal
 __all__ = ["Interrupted", "Signals"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds. Python drops what a handler raises in a `__del__`, and a thread may take the signal from a call that blocks.
-_AGAIN = 1.0
+# Seconds, in which most commands have cleaned up. Python drops what a handler raises in a `__del__`, and a thread may
+# take the signal from a call that blocks.
+_AGAIN = 3.0
 
 
 class Interrupted(KeyboardInterrupt):
