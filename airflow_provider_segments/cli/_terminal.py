@@ -62,7 +62,7 @@ def naming(shown: object) -> Iterator[None]:
 @contextmanager
 def result_stream() -> Iterator[TextIO]:
     """Yield what was stdout; whatever else prints there meanwhile, such as Airflow's log, goes to stderr."""
-    kept = os.dup(1)  # not inheritable, which tells it from what the shell has opened
+    kept = os.dup(1)  # not inheritable, unlike what the shell has opened
     os.dup2(sys.stderr.fileno(), 1)
     try:
         yield io.TextIOWrapper(

@@ -46,7 +46,7 @@ _NOT_ALLOWED = (
     "A policy forbids it, such as that of a VPC endpoint, or mParticle's key may not read the file."
 )
 _NOT_S3 = "S3 would name an error code: check whether a proxy or a firewall answers in its place."
-# S3 gives the same code for causes that only its message tells apart.
+# S3 gives the same code for several causes; only its message distinguishes them.
 _BY_MESSAGE = {
     "AccessDenied": {
         "expired": _EXPIRED,

@@ -100,9 +100,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         with argument_errors(self.task_id):
             memory_in_bytes(memory_limit)
             if (self.extra_args or {}).get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE"):
-                raise ConfigurationError(
-                    "extra_args: the next run can't read what has an archive's StorageClass."
-                )
+                raise ConfigurationError("extra_args: an archive's StorageClass can't be read again.")
             _check_choice("first_run", first_run, ("added", "baseline"))
             _check_choice("when_previous_is_missing", when_previous_is_missing, _WHEN_MISSING)
             _check_names("key_columns", key_columns)

@@ -81,8 +81,8 @@ def _error_of(event: dict[str, Any]) -> UserSegmentsError | None:
 
 
 def _status_of(event: dict[str, Any]) -> int | None:
-    with suppress(TypeError, ValueError):
-        return int(event["status"])
+    with suppress(TypeError, ValueError, OverflowError):
+        return int(event.get("status"))  # type: ignore[arg-type]
     return None
 
 

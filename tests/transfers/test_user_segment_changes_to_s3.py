@@ -472,6 +472,7 @@ def test_temporary_files_go(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"memory_limit": "much"}, "memory_limit is 'much'"),
         ({"first_run": "everybody"}, "first_run is 'everybody', but it has to be one of 'added', 'baseline'"),
         ({"when_previous_is_missing": "ignore"}, "'fail', 'added', 'baseline'"),
+        ({"extra_args": {"StorageClass": "GLACIER"}}, "StorageClass"),
         ({"end_from_trigger": True}, "transferred on a worker"),
     ],
 )
@@ -485,6 +486,7 @@ def test_wrong_arguments_fail_at_parse_time(arguments: dict[str, Any], words: st
     ("arguments", "words"),
     [
         ({"s3_prefix": ""}, "s3_prefix is ''"),
+        ({"s3_prefix": "\ud800"}, "half a character"),
         ({"s3_prefix": "/"}, "s3_prefix is '/'"),
         ({"s3_prefix": "s3://b/p"}, "plain name of a folder"),
         ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),

@@ -73,6 +73,17 @@ def test_errors_module_may_have_other_names(monkeypatch: pytest.MonkeyPatch, hel
         read_event(GAVE_UP | {"error": "Anything"}, "e")
 
 
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [({}, None), ({"status": "401"}, 401), ({"status": float("inf")}, None), ({"status": []}, None)],
+)
+def test_status_of_an_event_may_be_anything(given: dict[str, Any], status: int | None) -> None:
+    """Or missing; a number that came as text still decides whether a retry can help."""
+    with pytest.raises(RefusedError) as caught:
+        read_event(GAVE_UP | {"error": "RefusedError"} | given, "e")
+    assert (caught.value.status, caught.value.permanent) == (status, status == 401)
+
+
 @pytest.mark.parametrize(("name", "status"), [("UnauthorizedError", 401), ("ForbiddenError", 403)])
 def test_event_of_a_triggerer_before_the_upgrade(name: str, status: int) -> None:
     """Errors by status had names of their own."""
