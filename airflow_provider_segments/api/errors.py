@@ -12,20 +12,20 @@ What can go wrong, each with what to do about it.
         NotSentError            could not connect: nothing was sent
           CertificateError      the service's TLS certificate is not trusted
         NoAnswerError           sent, but no complete answer came
-        RefusedError            answered with another status than 2xx
+        RefusedError            answered with a status other than 2xx
         UnreadableError         answered with a body that can't be understood
           OversizedError        answered with more bytes than are accepted
       ExportFailedError         the service reports that the export failed
       ExportTimeoutError        the deadline of a wait passed
       AbandonedTryError         Airflow has given up the running try
-      EventError                a resumed task got an event it can't believe
+      EventError                a resumed task got an invalid event
       FileTransferError         the export's file is missing, may not be read, or did not arrive whole
         ObjectExistsError       the destination exists
         PreviousFileMissingError  the file of the previous export is not in the bucket any more
       ComparisonError           two exports can't be compared
         CsvError                a file is not CSV
         ColumnsError            a column is missing, or the header is another than last time
-      ConcurrentRunError        another run of the same segment was faster
+      ConcurrentRunError        another run of the same segment finished first
 
 Every message is fit for a log: it holds no credential and no query of a presigned URL. Whether a later try can
 succeed is the attribute ``permanent``; never read it from the text.
@@ -110,7 +110,7 @@ class ColumnsError(ComparisonError):
 
 
 class ConcurrentRunError(UserSegmentsError):
-    """Another run has compared with the same previous export, and was faster."""
+    """Another run has compared with the same previous export, and finished first."""
 
 
 class CallError(UserSegmentsError):
@@ -145,7 +145,7 @@ class NoAnswerError(CallError):
 
 
 class RefusedError(CallError):
-    """The service answered with another status than 2xx, which is the attribute ``status``."""
+    """The service answered with a status other than 2xx, which is the attribute ``status``."""
 
     @property
     def permanent(self) -> bool:  # type: ignore[override]
@@ -196,8 +196,8 @@ _ADVICE = {
 }
 _SAME_ADVICE = {410: 404, 503: 502, 504: 502}
 _REDIRECTED = (
-    "redirects are not followed, for the credentials would go along. Set the Connection's Host to the address of the "
-    "API itself"
+    "redirects are not followed, because the credentials would be sent along. Set the Connection's Host to the address "
+    "of the API itself"
 )
 _OTHER = "the service does not document this status. Check the Connection's Host and that no proxy answers in its place"
 _DOCUMENTED = (401, 403, 429)
@@ -218,7 +218,7 @@ def _advice(status: int) -> str:
         return _REDIRECTED
     known = _SAME_ADVICE.get(status, status)
     # Other 5xx are undocumented: treat them like 500, which opens a ticket.
-    return _ADVICE.get(500 if known > 502 else known, _OTHER)
+    return _ADVICE.get(500 if known > 500 and known not in _ADVICE else known, _OTHER)
 
 
 def maybe_started(repeatable: bool) -> str:

@@ -54,7 +54,7 @@ class Send:
 
     call: Call[Any]
     timeout: float  # seconds; the Connection's request timeout may be shorter
-    cuts: int  # of the throttle; if there are more by now, the call is not sent and needs another turn
+    cuts: int  # `Throttle.cuts` at the call's turn; if a 429 has raised it since, the call needs another turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ class Poll:
         if self.export is None:
             return f"The next retry (in {self.delay:.0f} s) would be after the deadline. Last error: {self.error}"
         return (
-            f"{self.export.label} was still {self.export.status.value} at the deadline. It goes on at the service, "
-            "which can't cancel it; allow a longer timeout if such exports take that long."
+            f"{self.export.label} was still {self.export.status.value} at the deadline. It keeps running at the "
+            "service, which can't cancel it; allow a longer timeout if such exports take that long."
         )
 
     def finished_export(self, deadline_name: str | None = None) -> SegmentExport:
@@ -188,7 +188,7 @@ def poll_until(
         if outcome.value is None:  # always, except when `latest` replaces the first poll
             outcome, delay = yield from _send_with_retries(call, client, budget, slack)
         found = _poll_of(outcome, delay, poll_interval, wait_started)
-        if found.export is None or found.is_finished:
+        if found.export is None or found.is_finished:  # None: the retries ran into the deadline
             return found
         remaining = deadline - outcome.monotonic
         if remaining <= 0 or (found.delay > remaining and not final_poll):
@@ -245,6 +245,7 @@ def _send_with_retries(
         pause = retry_delay(call, outcome.error, failures, outcome.jitter)
         if pause is None:
             raise outcome.error
+        # After a 429, sleep only as long as the service asks: then the throttle queues the call until its turn.
         delay = max(pause, client.throttle.delay(outcome.monotonic)) if rule.throttles else pause
         if not allowed.permits(outcome.error, failures, delay, outcome.monotonic):
             return outcome, delay
@@ -266,7 +267,10 @@ def _send_once(
             now = outcome.monotonic
             if wait := throttle.turn(place, now):
                 if throttle.pause(now) > budget.longest_delay or now >= budget.deadline + _LATEST_TURN:
-                    said = f"{call.what}: not sent: too many requests (HTTP 429), for another {wait:.0f} s at least."
+                    limit = (
+                        "too many requests (HTTP 429)" if throttle.learned else "the Connection's rate limit"
+                    )
+                    said = f"{call.what}: not sent, because of {limit}, for another {wait:.0f} s at least."
                     return replace(outcome, error=RefusedError(said, status=429, retry_after=wait)), now
                 outcome = yield Sleep(min(wait, budget.deadline + _LATEST_TURN - now))
                 continue

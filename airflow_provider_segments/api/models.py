@@ -69,7 +69,7 @@ class SegmentType(_OpenEnum):
 
 
 class ExportStatus(_OpenEnum):
-    """How far an export is. A word that is not listed counts as not finished."""
+    """The state of an export. A word that is not listed counts as not finished."""
 
     PENDING = "PENDING"
     COMPLETE = "COMPLETE"
@@ -120,13 +120,22 @@ _Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(datetime.isofo
 _OptionalTime = Annotated[_Time | None, _or(None)]
 _OptionalText = Annotated[str | None, _or(None), BeforeValidator(_as_text)]
 _Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_as_text)]
-_Location = Annotated[str | None, AfterValidator(_location), _or(None)]
+_Location = Annotated[
+    str | None,
+    AfterValidator(_location),
+    _or(None),
+    PlainSerializer(lambda found: found and file_location(found).filename, when_used="json"),
+]
 _Name = Annotated[str, _or(""), BeforeValidator(_as_text)]
 
 
 # Where the page contradicts its own examples (null filename, missing projectId), both are accepted.
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values without any secret; ``model_validate`` reads them back."""
+        return self.model_dump(mode="json")
 
 
 class UserSegment(_Answer):
@@ -154,10 +163,6 @@ class UserSegment(_Answer):
     def label(self) -> str:
         """Name and id, for messages."""
         return f"{quoted(self.name)} ({self.segment_id})" if self.name else self.segment_id or "(not named)"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values, times as ISO 8601."""
-        return self.model_dump(mode="json")
 
 
 def _with_id(segments: list[UserSegment | None]) -> list[UserSegment]:
@@ -187,7 +192,7 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
             f"{len(found)} segments have the {what} {quoted(asked)}: {ids}. Name one by its segment_id."
         )
     closest = get_close_matches(asked, known, n=3, cutoff=0.4)
-    hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "None is alike."
+    hint = f"Closest: {', '.join(map(quoted, closest))}." if closest else "Nothing similar was found."
     if twin := next((text for text in closest if look_of(text) == look_of(asked)), None):
         hint += f" It looks the same, but {twin!a} is not {asked!a}."
     raise SegmentLookupError(
@@ -247,10 +252,6 @@ class SegmentExport(_Answer):
     def expires_at(self) -> datetime | None:
         """Until when the service keeps the file, in UTC; None as long as the export runs."""
         return self.end_time + FILE_LIFETIME if self.end_time else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values without any secret; ``model_validate`` reads them back."""
-        return self.model_dump(mode="json") | {"filename": self.file.filename if self.file else None}
 
     def ensure_complete(self) -> SegmentExport:
         """

@@ -39,10 +39,11 @@ class StoredExport:
         """Read a stored record; None for anything else."""
         try:
             stored = cls(**value)
-            datetime.fromisoformat(stored.requested_at).astimezone()
-        except (TypeError, ValueError, OverflowError):
+            requested_at = datetime.fromisoformat(stored.requested_at)
+        except (TypeError, ValueError):
             return None
-        return stored if isinstance(stored.export_id, str) else None
+        is_ours = isinstance(stored.export_id, str) and isinstance(stored.asked, dict) and requested_at.tzinfo
+        return stored if is_ours else None
 
     def unusable_before_lookup(self, params: Mapping[str, str], now: datetime) -> str | None:
         """Return why the export is of no use, whatever its state is; None if its state decides."""

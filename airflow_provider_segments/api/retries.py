@@ -95,14 +95,14 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """How often and how long a call may be retried; without arguments, without end."""
+    """How often and how long a call may be retried; by default, without end."""
 
     max_retries: float | None = math.inf  # None leaves it to the Connection
     longest_delay: float = math.inf  # seconds; a longer one is not waited for
     deadline: float = math.inf  # monotonic time
 
     def resolved(self, max_retries: int) -> RetryBudget:
-        """Return the budget with the limit of a Connection, if it leaves it to that."""
+        """Return the budget with the retry limit of a Connection, unless it has its own."""
         return replace(self, max_retries=max_retries) if self.max_retries is None else self
 
     def permits(self, error: CallError, failures: Failures, delay: float, now: float) -> bool:
@@ -116,9 +116,9 @@ class RetryBudget:
         )
 
 
-#: Of a call outside a wait: the service can't hold a worker for long.
+#: For a call outside a wait, so that the service can't hold a worker for long.
 ON_A_WORKER = RetryBudget(None, longest_delay=300.0)
-#: Of a single poll of an export: there will be another one.
+#: For a single poll of an export: there will be another one.
 IN_A_POLL = RetryBudget(None, longest_delay=60.0)
 
 
@@ -131,7 +131,7 @@ def retry_delay(call: Call[object], error: CallError, failures: Failures, jitter
         return None
     if rule.reload:
         return 0.0
-    if error.retry_after:  # one that is over asks for nothing, and a busy server is not asked at once
+    if error.retry_after:  # after one that has elapsed (0), a busy server is not asked at once either
         return max(rule.min_delay, error.retry_after) + jitter * max(1.0, error.retry_after / 10)
     if rule.throttles:
         return 0.0  # the throttle decides

@@ -2,8 +2,8 @@
 """
 When the calls of one client may be sent: the Connection's rate limit, and one that is learned from 429s.
 
-Without either, nothing waits. With one, calls queue for their turns: each sleeps until its turn should come, and asks
-again. It reads no clock.
+Without either, nothing waits. With one, calls queue by the time by which each should be sent, the earliest first. Each
+sleeps until its turn should come, and asks again. It reads no clock.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Place = tuple[float, int]
 
 # Seconds. One odd Retry-After must not stop all callers for days; only the one who received it waits that long.
 _LONGEST_PAUSE = 3600.0
-# A pause of so many seconds is logged.
+# A pause of this many seconds is logged.
 _LOGGED_PAUSE = 60.0
-# A sleeper may be so many seconds late without loss of turns.
+# A sleeper may be this many seconds late without losing turns.
 _LATE = 0.25
-# The longest sleep between two questions, in seconds: the rate may rise meanwhile.
+# The longest sleep, in seconds, before a call asks again: the rate may rise meanwhile.
 _LONGEST_SLEEP = 30.0
-# Seconds that are none: sums of floating-point numbers are not exact.
+# Seconds; a shorter wait is a rounding error.
 _INSTANT = 1e-6
 
 
@@ -37,13 +37,13 @@ class _LearnedRate:
     and faster: CUBIC (RFC 9438), but the time in which it returns is given.
     """
 
-    # Where everything is refused, and where something is accepted: then others may be the ones who send too much.
+    # The lowest rate if everything is refused, and if something is accepted: then others may be sending too much.
     _LOWEST, _LOW = 1 / 60, 1 / 5
-    # The least to begin with, for one call says little; and the most if many were sent and few answered.
+    # Bounds of the first rate: one call says little, and neither do many that were sent when few were answered.
     _FIRST, _BURST = 1.0, 64.0
     _FALL, _STEEP_FALL = 0.85, 0.5
     _RETURN, _QUICK_RETURN = 30.0, 3.0  # seconds until it is back; a steep fall is a guess
-    _SETTLED = 3  # accepted requests that make a rate a possible one; after fewer, the fall is steep
+    _SETTLED = 3  # accepted requests that show that a rate is sustainable; after fewer, the fall is steep
     _APART = 0.5  # seconds between two falls: a service that counts by the second refuses until its end
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class _LearnedRate:
         said = f"{found:.0f}" if found >= 10 else f"{found:.2g}"
         return (
             f"The service allows this process about {said} requests a second (HTTP 429). Calls on this Connection "
-            "queue for that; if they are more, the end of an export is noticed later."
+            "queue for that; if there are more, the end of an export is noticed later."
         )
 
 
@@ -146,7 +146,7 @@ class Throttle:
         self._ceiling = per_second or math.inf
 
     def place(self, now: float, slack: float = 0.0) -> Place:
-        """Return a place for a call that is due now, behind those that have to be sent within so many seconds."""
+        """Return a place for a call that is due now and may be sent up to `slack` seconds late."""
         return now + slack, next(self._numbers)
 
     def turn(self, place: Place, now: float) -> float:

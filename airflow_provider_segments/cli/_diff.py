@@ -31,6 +31,7 @@ def compare_files(
     keys: Sequence[str] | None,
     compared: Sequence[str] | None,
     output: str | None,
+    memory_limit: str,
 ) -> None:
     """Print how many users were added, removed and changed, and write who into a folder, if there is one."""
     previous, current = (open_csv(_checked(name), printable(name)) for name in (old, new))
@@ -38,7 +39,14 @@ def compare_files(
     changes.log.setLevel(logging.WARNING)
     target = _folder(output) if output is not None else None
     with TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
-        found = changes.compare(previous, current, Path(name), key_columns=keys, compare_columns=compared)
+        found = changes.compare(
+            previous,
+            current,
+            Path(name),
+            key_columns=keys,
+            compare_columns=compared,
+            memory_limit=memory_limit,
+        )
         if target:
             for kind in KINDS:
                 with naming(target / f"{kind}.csv"):
@@ -50,9 +58,9 @@ def compare_files(
 def _checked(name: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
+        what = "is not a regular file" if path.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{printable(name)} {what}. Give two CSV files, which are read twice, so no pipes."
+            f"{printable(name)} {what}. Give two CSV files, not pipes: each is read twice."
         )
     with path.open("rb"):
         return path

@@ -78,7 +78,7 @@ def _print(
         case "yaml":
             stream.write(yaml.dump(data, sort_keys=False))
         case "csv":
-            # Nothing may steer a terminal; a file or a pipe gets all to the letter.
+            # No control characters for a terminal; a file or a pipe gets the text unchanged.
             written = printable if stream.isatty() else str
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(names := list(columns))

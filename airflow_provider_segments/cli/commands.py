@@ -103,7 +103,7 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
     if segment_id is None:
         segment_id = hook.get_segment(name=arguments.segment_name).segment_id
     with _as_usage():
-        calls.request_export(segment_id)
+        calls.request_export(segment_id)  # only checks the id; nothing is sent
     requested = None
     _signals.check()  # no export starts after one
     try:
@@ -157,19 +157,20 @@ def diff(arguments: Namespace, terminal: Terminal) -> None:
         keys=arguments.key,
         compared=arguments.compare,
         output=arguments.output,
+        memory_limit=arguments.memory_limit,
     )
 
 
 def _hook(arguments: Namespace, terminal: Terminal) -> UserSegmentsHook:
     hook = UserSegmentsHook(arguments.conn_id)
-    hook.settings  # noqa: B018 - reports a missing Connection at once, for a person waits
+    hook.settings  # noqa: B018 - reports a missing Connection at once: a person is waiting
     hook._log = terminal.log  # type: ignore[assignment]
     return hook
 
 
 def _ask(arguments: Namespace, terminal: Terminal) -> SegmentExport:
     with _as_usage():
-        calls.get_export(arguments.export_id)
+        calls.get_export(arguments.export_id)  # only checks the id; nothing is sent
     return _hook(arguments, terminal).get_export(arguments.export_id)
 
 
@@ -185,7 +186,7 @@ def _left_behind(requested: SegmentExport | None, arguments: Namespace) -> str:
     if requested is None:
         return "Interrupted while the export was requested: it may have started, and its id is not known."
     return (
-        f"Interrupted, but {requested.label} goes on at the service. Check its status with: "
+        f"Interrupted, but {requested.label} keeps running at the service. Check its status with: "
         f"{_status_command(requested, arguments)}"
     )
 

@@ -37,8 +37,18 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1
     if not 0 < seconds <= 1e8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and at most 1e8")
     return seconds
+
+
+def _memory(text: str) -> str:
+    from airflow_provider_segments.files.changes import memory_in_bytes
+
+    try:
+        memory_in_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("memory_limit is ").rstrip(".")) from error
+    return text
 
 
 _CONN_ID = _argument(
@@ -92,6 +102,13 @@ _FOLDER = _argument(
     metavar="DIR",
     help="folder to write added.csv, removed.csv and changed.csv to (default: none)",
 )
+_MEMORY_LIMIT = _argument(
+    "--memory-limit",
+    type=_memory,
+    default="1GB",
+    metavar="SIZE",
+    help="memory the comparison may take; the rest goes to the disk (default: %(default)s)",
+)
 
 COMMANDS = (
     Command("list", "list_segments", "List the segments of the project", (_TYPE, _OUTPUT, _CONN_ID)),
@@ -108,7 +125,12 @@ COMMANDS = (
         "Download the file of a complete export",
         (_EXPORT_ID, _TO, _FORCE, _AWS_CONN_ID, _CONN_ID),
     ),
-    Command("diff", "diff", "Compare two exported files by key", (_OLD, _NEW, _KEY, _COMPARE, _FOLDER)),
+    Command(
+        "diff",
+        "diff",
+        "Compare two exported files by key",
+        (_OLD, _NEW, _KEY, _COMPARE, _FOLDER, _MEMORY_LIMIT),
+    ),
 )
 
 

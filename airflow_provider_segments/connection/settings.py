@@ -178,7 +178,7 @@ def _text(extras: Mapping[str, Any], name: str, where: str) -> str | None:
     value = extras.get(name)
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"{where}: the extra {name!r} has to be text, not {type(value).__name__}.")
-    return value.strip(_PASTED) or None if value else None
+    return (value or "").strip(_PASTED) or None
 
 
 def _proxy_password(proxy: str | None) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def _proxy(extras: Mapping[str, Any], is_loopback: bool, where: str) -> str | No
     if proxy is None:
         return None
     if is_loopback:
-        raise ConfigurationError(f"{where} has a proxy, but its Host is this machine. Take the proxy out.")
+        raise ConfigurationError(f"{where} has a proxy, but its Host is this machine. Remove the proxy.")
     try:
         usable = urlsplit(proxy).scheme in ("http", "https") and bool(urlsplit(proxy).hostname)
     except ValueError:

@@ -105,9 +105,10 @@ def compare(
     :raises ComparisonError: the files can't be compared.
     """
     require_duckdb()
-    _check_paths(folder, *(file.path for file in (current, previous) if file))
+    files = [file for file in (current, previous) if file]
+    _check_paths(folder, *(file.path for file in files))
     keys = tuple(key_columns or current.columns[:1])
-    for file in filter(None, (current, previous)):
+    for file in files:
         file.require(keys)
     if key_columns is None and previous and previous.columns[0] != current.columns[0]:
         raise ColumnsError(
@@ -117,9 +118,9 @@ def compare(
     _check_columns(previous or current, current, compare_columns)
     wanted = current.columns if compare_columns is None else compare_columns
     compared = [column for column in wanted if column not in keys]
-    sizes = [file.path.stat().st_size for file in (previous, current) if file]
+    size = sum(file.path.stat().st_size for file in files)
     for_duckdb = int(memory_in_bytes(memory_limit) * _DUCKDBS_SHARE)
-    parts = min(1 + _PARTS_PER_LIMIT * sum(sizes) // max(for_duckdb, 1), _MOST_PARTS)
+    parts = min(1 + _PARTS_PER_LIMIT * size // max(for_duckdb, 1), _MOST_PARTS)
     with database(folder, memory_limit, for_duckdb) as connection:
         comparison = Comparison(connection, folder, keys, parts)
         old = comparison.load("previous", (previous or current).columns, previous)
@@ -128,10 +129,10 @@ def compare(
         counts = comparison.run(old, new, compared)
         for kind in KINDS:
             table = old if kind == "removed" else new
+            # In the current order; what only the previous file has comes last.
             columns = sorted(table.columns, key=lambda column: (*current.columns, column).index(column))
             comparison.write(kind, table, columns, current.delimiter, folder / f"{kind}.csv")
-    unchanged = counts.pop("all") - counts["added"] - counts["changed"]
-    return Changes(keys, current.columns, **counts, unchanged=unchanged)
+    return Changes(keys, current.columns, **counts)
 
 
 def _check_paths(*paths: Path) -> None:
@@ -140,7 +141,8 @@ def _check_paths(*paths: Path) -> None:
             str(path.absolute()).encode()
         except UnicodeEncodeError:
             raise ComparisonError(
-                f"DuckDB can't use {quoted(str(path))}, whose path is not in UTF-8. Rename it, or go elsewhere."
+                f"DuckDB can't use {quoted(str(path))}, because its path is not valid UTF-8. Rename it, or use another "
+                "folder."
             ) from None
 
 
@@ -158,8 +160,8 @@ def _check_columns(previous: CsvFile, current: CsvFile, compared: Sequence[str] 
     elif new or gone:
         what = [f"{listed(new)} added"] * bool(new) + [f"{listed(gone)} dropped"] * bool(gone)
         raise ColumnsError(
-            f"{current.name} has another header than {previous.name}: {' and '.join(what)}. Name the columns whose "
-            "change counts (compare_columns, or --compare); one that was added or dropped makes each row a changed one."
+            f"{current.name} has a different header than {previous.name}: {' and '.join(what)}. Name the columns whose "
+            "change counts (compare_columns, or --compare); adding or dropping one makes each row a changed one."
         )
 
 
@@ -168,7 +170,7 @@ def _warn(old: Table, new: Table, keys: Sequence[str]) -> None:
     if found:
         where = ", ".join(f"{count} in {name}" for name, count in found.items())
         log.warning(
-            "Keys (%s) of more than one row: %s. Each counts once, with the row that sorts first.",
+            "Duplicate keys (%s): %s. Of each key, only the row that sorts first counts.",
             listed(keys),
             where,
         )

@@ -2,7 +2,7 @@
 """
 The SQL that finds the differences of two CSV files.
 
-Columns have numbers instead of names in the tables, because DuckDB would take names that differ in case for one.
+Columns have numbers instead of names in the tables, because a header may have any name, such as `part` or `rowid`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ERROR_REASON = re.compile(
 
 @contextmanager
 def database(folder: Path, memory_limit: str, for_duckdb: int) -> Iterator[Any]:
-    """Yield a connection to a database on disk, which goes afterwards."""
+    """Yield a connection to a database on disk, which is deleted afterwards."""
     import duckdb
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -55,8 +55,9 @@ def database(folder: Path, memory_limit: str, for_duckdb: int) -> Iterator[Any]:
                 yield connection
         except duckdb.OutOfMemoryException as error:
             raise ComparisonError(
-                f"The comparison needs more than memory_limit={memory_limit!r} or than the disk of {folder} has: "
-                f"{_first_line(error)}. Set a higher memory_limit, or TMPDIR to a larger disk."
+                f"The comparison ran out of memory (memory_limit={memory_limit!r}) or of disk space in {folder}: "
+                f"{_first_line(error)}. Allow it more memory (memory_limit, or --memory-limit) or a larger disk "
+                "(TMPDIR, or --output)."
             ) from error
         except duckdb.Error as error:
             raise ComparisonError(f"DuckDB can't compare the files: {_first_line(error)}.") from error
@@ -100,7 +101,7 @@ class Comparison:
         )
 
     def run(self, old: Table, new: Table, compared: Sequence[str]) -> dict[str, int]:
-        """Find the rows that differ, and return how many there are of each kind, and of all in the new table."""
+        """Find the rows that differ, and return how many there are of each kind, and how many are unchanged."""
         self._execute("create table difference (kind varchar, old_row bigint, new_row bigint)")
         same = " and ".join(f"{old.field(key)} = {new.field(key)}" for key in self._keys)
         changed = " or ".join(_differ(old, new, column) for column in compared) or "false"
@@ -117,7 +118,8 @@ class Comparison:
             )
         found = dict(self._execute("select kind, count(*) from difference group by kind").fetchall())
         (total,) = self._execute(f"select count(part) from {new.name}").fetchone()
-        return {kind: int(found.get(kind, 0)) for kind in KINDS} | {"all": int(total)}
+        counts = {kind: int(found.get(kind, 0)) for kind in KINDS}
+        return counts | {"unchanged": int(total) - counts["added"] - counts["changed"]}
 
     def write(self, kind: str, table: Table, columns: Sequence[str], delimiter: str, path: Path) -> None:
         """Write the rows of a kind with a header."""

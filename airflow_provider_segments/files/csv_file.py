@@ -56,14 +56,14 @@ def open_csv(path: Path, name: str) -> CsvFile:
     headers = {delimiter: _header(text, delimiter, name) for delimiter in _DELIMITERS}
     delimiter = max(headers, key=lambda found: len(headers[found]))
     columns = headers[delimiter]
-    if not any(columns):
+    if not "".join(columns) and len(columns) < 2:
         raise CsvError(f"{name} has no header: {'it is empty' if not text else 'its first line is empty'}.")
     if not all(columns):
         raise CsvError(f"Column {columns.index('') + 1} of {name} has no name in the header.")
-    repeated = [name for name, count in Counter(map(str.casefold, columns)).items() if count > 1]
-    if repeated:
+    count = Counter(map(str.lower, columns))
+    if repeated := [column for column in columns if count[column.lower()] > 1]:
         raise CsvError(
-            f"The header of {name} has the column {quoted(repeated[0])} more than once; capitals don't count."
+            f"The header of {name} has the column {quoted(repeated[0])} more than once, ignoring case."
         )
     return CsvFile(path, name, delimiter, tuple(columns))
 
@@ -105,15 +105,11 @@ def _beginning(path: Path, name: str) -> str:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
     except UnicodeDecodeError as error:
         raise CsvError(f"{name} is not a CSV file: it is not text in UTF-8.") from error
-    if "\0" in text or text.lstrip().startswith(_MARKUP):
-        raise CsvError(f"{name} is not a CSV file: {_looks_like(text)}.")
-    return text
-
-
-def _looks_like(text: str) -> str:
     if "\0" in text:
-        return "it has binary data"
-    return f"it begins with {quoted(text.lstrip()[0])}, as HTML, XML and JSON do"
+        raise CsvError(f"{name} is not a CSV file: it has binary data.")
+    if (start := text.lstrip()[:1]) in _MARKUP:
+        raise CsvError(f"{name} is not a CSV file: it begins with {quoted(start)}, as HTML, XML and JSON do.")
+    return text
 
 
 def _rows(file: CsvFile) -> Iterator[list[str]]:

@@ -32,15 +32,6 @@ log = logging.getLogger(__name__)
 
 # Arguments that only a copy takes; a stream follows them too.
 _COPY_ONLY = ("MetadataDirective", "TaggingDirective")
-_SOURCE_KEYS = ("CopySourceSSECustomerAlgorithm", "CopySourceSSECustomerKey", "CopySourceSSECustomerKeyMD5")
-# Arguments that S3 expects on every request about the object, if the operation takes them.
-_REQUEST_ARGS = (
-    "ExpectedBucketOwner",
-    "RequestPayer",
-    "SSECustomerAlgorithm",
-    "SSECustomerKey",
-    "SSECustomerKeyMD5",
-)
 # What a header's name is made of, and what its value has not; a key of encryption is sent in base64.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_HEADER_VALUE = re.compile(r"[^\t\x20-\x7e]")
@@ -64,6 +55,7 @@ class Destination:
         transfer_config_args: dict[str, Any],
     ) -> None:
         self.bucket, self.key, self.uri = bucket, key, f"s3://{bucket}/{key}"
+        self._place = {"Bucket": bucket, "Key": key}
         self._aws_conn_id, self._extra_args = aws_conn_id, extra_args
         self._transfer_config_args = transfer_config_args
 
@@ -155,10 +147,6 @@ class Destination:
     def _client(self) -> Any:
         return s3_client(self._aws_conn_id)
 
-    @property
-    def _place(self) -> dict[str, str]:
-        return {"Bucket": self.bucket, "Key": self.key}
-
     def _config(self, size: int | None, **options: Any) -> Any:
         from boto3.s3.transfer import TransferConfig
 
@@ -173,18 +161,16 @@ class Destination:
 
     def _copy_args(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a copy, given the answer to a HEAD of the source."""
-        keys = {name: self._extra_args[name] for name in _SOURCE_KEYS if name in self._extra_args}
+        keys = {name: value for name, value in self._extra_args.items() if name.startswith("CopySourceSSE")}
         same = {"CopySourceIfMatch": source["ETag"]} if source.get("ETag") else {}
         # A copy in parts keeps neither the source's metadata nor its tags, so none does; the arguments give them.
         directives = dict.fromkeys(_COPY_ONLY, "REPLACE")
         return {**self._object_args(metadata_of(source)), **keys, **same, **directives}
 
     def _args_of(self, operation: str) -> dict[str, Any]:
-        """Return the extra_args of a request that neither reads the source nor writes the object."""
+        """Return the extra_args that an operation takes, such as ExpectedBucketOwner or a customer's key."""
         taken = self._client.meta.service_model.operation_model(operation).input_shape.members
-        return {
-            name: value for name, value in self._extra_args.items() if name in _REQUEST_ARGS and name in taken
-        }
+        return {name: value for name, value in self._extra_args.items() if name in taken}
 
     def _leftovers(self) -> Iterator[str]:
         pages = self._client.get_paginator("list_multipart_uploads").paginate(
@@ -210,7 +196,7 @@ class Destination:
         try:
             length = len(self.key.encode())
         except UnicodeEncodeError:
-            raise ConfigurationError(f"The key {ascii(self.key)} has half a character.") from None
+            raise ConfigurationError(f"The key {ascii(self.key)} contains a lone surrogate.") from None
         if length > _LONGEST_KEY:
             raise ConfigurationError(f"The key {self.key!r} has {length} bytes; S3 allows {_LONGEST_KEY}.")
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import FileTransferError
@@ -12,19 +11,17 @@ from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.span import Body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
 
 
-@contextmanager
-def open_local(path: Path, metadata: Mapping[str, Any]) -> Iterator[Source]:
+def open_local(path: Path, metadata: Mapping[str, Any]) -> Source:
     """Read a local file; the metadata, by boto3's names, is what its object is to have."""
-    with path.open("rb") as file:
-        body = Body(file.read, file.close, size=path.stat().st_size, metadata=metadata)
-        with Source(path.name, lambda *_: body) as source:
-            yield source
+    file = path.open("rb")
+    body = Body(file.read, file.close, size=path.stat().st_size, metadata=metadata)
+    return Source(path.name, lambda *_: body)
 
 
 def save(source: Source, path: Path) -> None:

@@ -34,7 +34,7 @@ _REPEATED_CODES = {"InternalError", "RequestTimeout", "ServiceUnavailable", "Slo
 }
 
 _EXPIRED = "The URL has expired. Try again: each try asks for a new one while the service keeps the file."
-_WRONG_REGION = "The URL is for another region than the bucket's: contact mParticle's support."
+_WRONG_REGION = "The URL is for a different region than the bucket's: contact mParticle's support."
 _CHANGED_URL = (
     "The URL is not the one that was signed: check that no proxy changes requests. If it is not a proxy, contact "
     "mParticle's support."
@@ -102,7 +102,7 @@ def refusal(response: requests.Response, filename: str, timeout: float) -> Excep
     if is_repeatable(response.status_code, code):
         retry_after = parse_retry_after(response.headers.get("Retry-After"), Source.clock.time())
         details += f", Retry-After {retry_after:.0f} s" if retry_after else ""
-        return errors.RefusedError(details, status=503, retry_after=retry_after)
+        return errors.RefusedError(details, status=503, retry_after=retry_after)  # the rule of a 503
     advice = _advice(response.status_code, code, message)
     kind = ExpiredUrlError if advice == _EXPIRED else errors.FileTransferError
     return kind(f"{filename}: {details}. {advice}".rstrip())

@@ -94,7 +94,7 @@ def _passing_failures() -> Iterator[None]:
         status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
         if not is_repeatable(status, code):
             raise
-        raise RefusedError(f"HTTP {status} {code}", status=503) from error
+        raise RefusedError(f"HTTP {status} {code}", status=503) from error  # the rule of a 503
 
 
 def _body_of(answer: Mapping[str, Any], offset: int) -> Body:

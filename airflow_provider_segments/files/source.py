@@ -45,14 +45,14 @@ class Source(io.RawIOBase):
     def __init__(self, filename: str, fetch: Fetch, max_retries: int = DEFAULT_RETRIES) -> None:
         self.filename, self.bytes_read = filename, 0
         self._span = Span(filename, fetch, max_retries, self.clock)
-        # Before the first request, which may fail: Python closes an object that is never returned, too.
+        # Set first: Python calls `close` even if the first request raises.
         self._part = memoryview(b"")
         self._ahead: _ReadAhead | None = None
         first = self._span.open()
         self.size: int | None = first.size
         self.metadata: Mapping[str, Any] = first.metadata
         if first.has_ranges and first.validator and first.size and first.size > 2 * _PART:
-            self._span.end = _PART
+            self._span.end = _PART  # of an answer that has the whole file
             self._ahead = _ReadAhead(self._span, first)
 
     def readable(self) -> bool:
@@ -80,17 +80,13 @@ class Source(io.RawIOBase):
             except FileTransferError:
                 if self.bytes_read > _PART:
                     raise
-                return self._read_on(limit)
+                # The server, or something before it, allows no other connection: read on over the first one.
+                self._ahead.close()
+                self._ahead, self._span.end = None, None
+                return self._span.read(limit)
             self._span.close()
         data, self._part = self._part[:limit], self._part[limit:]
         return data
-
-    def _read_on(self, limit: int) -> bytes:
-        """Read the rest over the first connection: the server, or something before it, allows no other."""
-        assert self._ahead
-        self._ahead.close()
-        self._ahead, self._span.end = None, None
-        return self._span.read(limit)
 
 
 class _ReadAhead:

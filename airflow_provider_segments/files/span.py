@@ -131,7 +131,7 @@ class Span:
         if delay is None or not budget.permits(error, self._failures, delay, self.clock.monotonic()):
             read = f" {self.position} bytes were received." if self.position else ""
             raise FileTransferError(f"{message}.{read} Try again.") from error
-        log.warning("%s. Requesting it from byte %d on in %.1f s.", message, self.position, delay)
+        log.warning("%s. Resuming at byte %d in %.1f s.", message, self.position, delay)
         self.clock.sleep(delay)
 
 

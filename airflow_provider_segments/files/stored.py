@@ -74,20 +74,20 @@ class LatestExport(StoredObject):
 
     def previous_for(self, run: Mapping[str, Any]) -> str | None:
         """Return the export to compare with: the latest, or the one before if an earlier try of the run wrote that."""
-        return self.record.get("previous_export_id" if self.record.get("run") == run else "export_id")
+        return self.record.get("latest_before" if self.record.get("run") == run else "export_id")
 
     def record_of(self, export_id: str) -> dict[str, Any] | None:
         """Return what is known of an export, if it is done."""
         records = [self.record, *self.record.get("earlier", ())]
         return next((dict(record) for record in records if record.get("export_id") == export_id), None)
 
-    def has_changed(self) -> bool:
-        """Return whether another run has written it since it was read, and read that."""
+    def reread(self) -> bool:
+        """Read it again, and return whether another run has written it meanwhile."""
         before = self._etag
         return self.read()._etag != before
 
     def advance(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Make a record the latest one and return it; None if another run has been faster, whose record is read."""
+        """Make a record the latest one and return it; None if another run wrote first; then its record is read."""
         last = {name: value for name, value in self.record.items() if name != "earlier"}
         replaced = not last or last.get("run") == record["run"]
         earlier = [*([] if replaced else [last]), *self.record.get("earlier", ())][:_EARLIER]

@@ -35,16 +35,13 @@ _METADATA = ("Cache-Control", "Content-Disposition", "Content-Encoding", "Conten
 _USER_METADATA = "x-amz-meta-"
 
 
-class _WithoutQueries(logging.Filter):
+def _without_queries(record: logging.LogRecord) -> bool:
     """Cut the query, which may sign a request, from each URL that urllib3 logs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
-        return True
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+    return True
 
 
-_without_queries = _WithoutQueries()
 for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_without_queries)
 
@@ -69,7 +66,8 @@ class _Url:
                     errors.CallError
                 ) as error:  # else each thread would repeat it, as if the file's host had failed
                     self._failure = errors.FileTransferError(
-                        f"{file_location(expired).filename}: the URL has expired, and no other one came: {error}"
+                        f"{file_location(expired).filename}: the URL has expired, and no new one could be obtained: "
+                        f"{error}"
                     )
             if self._failure:
                 raise self._failure
@@ -114,7 +112,7 @@ def _get(
     except errors.UserSegmentsError:
         raise
     except (HTTPError, ValueError):  # InvalidURL and its like
-        raise errors.FileTransferError(f"{file_location(url).filename} is no URL that can be read.") from None
+        raise errors.FileTransferError(f"{file_location(url).filename} is not a readable URL.") from None
     except requests.RequestException as error:
         raise _call_error(error, file_location(url).filename) from None
     if response.status_code not in (200, 206):
@@ -161,7 +159,7 @@ def _checked_host(url: str) -> str:
         host = ""
     if not host or "@" in parts.netloc or not (parts.scheme == "https" or is_loopback_host(host)):
         raise errors.FileTransferError(
-            f"{file_location(url).filename} is not read: the file of an export is on S3 or at an https:// URL."
+            f"{file_location(url).filename} is refused: the file of an export is on S3 or at an https:// URL."
         )
     return host
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook of an event loop; import it from `user_segments`."""
+"""The asynchronous hook; import it from `user_segments`."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class ExportRecord(_Record):
         self._params = dict(params)
         if durable and self._store is None:
             log.info(
-                "This Airflow has no task state store (3.3 and later do): a later try requests another export."
+                "This Airflow has no task state store (added in 3.3), so a later try requests another export."
             )
         self._store = self._store if durable else None
 
@@ -75,9 +75,11 @@ class ExportRecord(_Record):
             export, reason = self._look_up(stored.export_id, hook, cleared)
         decision = f"Requesting another, because {reason}." if reason else "Reattaching to it."
         self._log.info("An earlier try requested export %s. %s", stored.export_id, decision)
-        if cleared and not reason:  # so that later tries don't see another clear
+        if reason:
+            return None
+        if cleared:  # so that later tries don't see another clear
             self._store_record(replace(stored, max_tries=self._max_tries))
-        return None if reason else export
+        return export
 
     def store_intent(self) -> None:
         """

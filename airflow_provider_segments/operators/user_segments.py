@@ -41,7 +41,7 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
     :param category: the category a segment has to be filed under, exact match (templated).
     :param segment_type: ``Static`` or ``Dynamic`` (templated).
     :param refreshed_since: only Dynamic segments whose last refresh is later: a datetime or ISO 8601, in UTC if there
-        is no zone; None or an empty text for all (templated).
+        is no zone; None or an empty string for all (templated).
     :param mparticle_conn_id: the Connection (templated).
     """
 
@@ -123,7 +123,7 @@ def _moment(value: Any) -> datetime | None:
                 "'2026-01-31T04:00:00+00:00', or empty. If it comes from a template that may have none, write "
                 "\"{{ prev_data_interval_end_success | default('', true) }}\"."
             ) from error
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, str):  # blank
         return None
     if not isinstance(value, datetime):
         raise ConfigurationError(
@@ -143,7 +143,7 @@ class UserSegmentExportOperator(WaitingOperator):
 
     A wrong key or token and a plan without the Export API fail the task at once; a failed export, a timeout and
     an outage that outlasts the deadline fail the try, and Airflow's retries apply. There is no call to cancel an
-    export: when the task is killed, it goes on at the service.
+    export: when the task is killed, it keeps running at the service.
 
     :param segment_id: the segment's id (templated); either this or the name.
     :param segment_name: the segment's exact name (templated).
@@ -218,7 +218,7 @@ class UserSegmentExportOperator(WaitingOperator):
         """Warn that the export keeps running."""
         if self._export_id:
             self.log.warning(
-                "The task was killed, but export %s goes on: the service has no call to cancel it.",
+                "The task was killed, but export %s keeps running: the service has no call to cancel it.",
                 self._export_id,
             )
 
@@ -272,8 +272,8 @@ class UserSegmentExportOperator(WaitingOperator):
         poll_until = partial(self.hook.poll_until, poll_interval=self.poll_interval, latest=export)
         if not self.deferrable:
             return poll_until(export.export_id, deadline.seconds_left).finished_export(deadline.name)
-        default = 0.0 if is_mapped(context) else _BRIEF_WAIT
-        defer_after = default if self.defer_after is None else self.defer_after
+        if (defer_after := self.defer_after) is None:
+            defer_after = 0.0 if is_mapped(context) else _BRIEF_WAIT
         if not defer_after:  # poll_until refuses a timeout of 0
             self._raise_deferral(context, export.export_id, deadline)
         poll = poll_until(export.export_id, min(defer_after, deadline.seconds_left), final_poll=False)

@@ -40,7 +40,7 @@ _LONGEST_LABEL = 250
 
 
 def is_mapped(context: Context) -> bool:
-    """Return whether the task instance is one of a mapped task's."""
+    """Return whether the task instance belongs to a mapped task."""
     # A user's test may call `poke` with an empty context, or with None.
     map_index = getattr(context and context.get("ti"), "map_index", None)
     return isinstance(map_index, int) and map_index >= 0
@@ -148,7 +148,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
                 poll_interval=self.poll_interval,
                 deadline_name=deadline.name,
                 not_before=(utcnow() + timedelta(seconds=delay)).isoformat() if delay else None,
-                end_from_trigger=self._ends_from_trigger(context),
+                end_from_trigger=self._may_end_from_trigger(context),
                 output_format=self.output_format,
                 xcom_keys=self._xcom_keys(),
             ),
@@ -164,17 +164,17 @@ class WaitingOperator(UserSegmentsBaseOperator):
             return []
         return None if self.multiple_outputs else ["return_value"]
 
-    def _ends_from_trigger(self, context: Context) -> bool:
-        """Return whether the trigger finishes the task: only a worker stores the length that an expanded task needs."""
+    def _may_end_from_trigger(self, context: Context) -> bool:
+        """Return whether the trigger may finish the task: only a worker emits events and stores a result's length."""
         if not self.end_from_trigger:
             return False
         if self.outlets or self.on_success_callback:  # set later, such as by a policy of the cluster
-            self.log.info("The task has outlets or an on_success_callback by now, so a worker finishes it.")
+            self.log.info("The task now has outlets or an on_success_callback, so a worker finishes it.")
             return False
-        # What follows a mapped task is expanded over its instances.
+        # A task downstream of a mapped one expands over its instances, not over a result.
         if is_mapped(context) or self.get_dag() is None or not any(self.iter_mapped_dependants()):
             return True
-        self.log.info("Another task is expanded over this one's result, so a worker finishes it.")
+        self.log.info("Another task expands over this one's result, so a worker finishes it.")
         return False
 
     def _finish(self, context: Context, export: SegmentExport) -> dict[str, Any]:
@@ -183,8 +183,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         if self.do_xcom_push:
             self.link_values["return_value"] = result
         log_details(self.log, result)
-        if self.outlets:
-            add_asset_events(self.outlets, context, result, self.log)
+        add_asset_events(self.outlets, context, result, self.log)
         return self._push_result(context, result)
 
     def _push_result(self, context: Context, result: dict[str, Any]) -> dict[str, Any]:

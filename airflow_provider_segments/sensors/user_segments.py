@@ -57,7 +57,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
     :param export_id: the export (templated).
     :param output_format: the format it was requested in, for the result: the service doesn't repeat it (templated).
     :param mparticle_conn_id: the Connection (templated).
-    :param deferrable: wait in the triggerer. By default so, unless the mode is ``reschedule``.
+    :param deferrable: wait in the triggerer. None is True, unless the mode is ``reschedule``.
     :param poke_interval: fixed seconds between two polls; None for the adaptive schedule (60 s in the mode
         ``reschedule`` and with ``exponential_backoff``).
     :param end_from_trigger: finish the task in the triggerer when the export is complete, without waking a worker.
@@ -96,6 +96,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             if self.max_wait is not None:
                 in_seconds("max_wait", self.max_wait)
         self.export_id = export_id
+        # Not before: `mode` may come from default_args.
         self.deferrable = not self.reschedule if deferrable is None else deferrable
         self._check_end_from_trigger()
         self._check_mode()
@@ -107,6 +108,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
         self._set_map_index_label(context, self.export_id)
         with self._airflow_errors():
             self.require_text("export_id", "output_format", "mparticle_conn_id")
+            self._poll = None  # a poll that raises has no delay
             # The trigger repeats what fails, without holding a worker.
             poll = self.hook.poll_export(self.export_id, self.poll_interval, retry=not self.deferrable)
             self._context, self._poll = context, poll
@@ -116,7 +118,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             self.log.info("%s is %s.", poll.export.label, poll.export.status.value[:50])
         else:
             self.log.warning("%s Still waiting.", poll.error)
-        return PokeReturnValue(False)
+        return PokeReturnValue(False)  # then Airflow calls _get_next_poke_interval, which may defer
 
     def _get_next_poke_interval(
         self, started_at: Any, run_duration: Callable[[], float], poke_count: int
@@ -183,7 +185,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             )
         if given := [name for name in _ON_A_WORKER_ONLY if getattr(self, name)]:
             raise InvalidArgumentError(
-                f"{self.task_id}: {' and '.join(given)} not supported in the triggerer, where the sensor waits by "
+                f"{self.task_id}: {' and '.join(given)}: not supported in the triggerer, where the sensor waits by "
                 "default. Remove it (the default schedule adapts to the export's age), or set deferrable=False or "
                 "mode='reschedule'."
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from airflow_provider_segments.api.errors import (
     PreviousFileMissingError,
 )
 from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
+from airflow_provider_segments.files.changes import KINDS, compare, memory_in_bytes, require_duckdb
+from airflow_provider_segments.files.csv_file import open_csv
 from airflow_provider_segments.operators.reattach import TransferRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
@@ -32,8 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentChangesToS3Operator"]
 
-_COUNTS = ("added", "removed", "changed", "unchanged")
-_KINDS = _COUNTS[:3]
+_COUNTS = (*KINDS, "unchanged")
 _WHEN_MISSING = ("fail", "added", "baseline")
 # What the tries of a task have in common, until a user clears it, which changes `max_tries`.
 _RUN = ("dag_id", "run_id", "task_id", "map_index", "max_tries")
@@ -89,18 +91,16 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         memory_limit: str = "1GB",
         **kwargs: Any,
     ) -> None:
-        from airflow_provider_segments.files.changes import memory_in_bytes
-
         if unwanted := sorted({"s3_key", "replace"} & set(kwargs)):
             raise InvalidArgumentError(
-                f"{kwargs.get('task_id')}: {' and '.join(unwanted)} can't be set, for each export has a folder of its "
-                "own below s3_prefix."
+                f"{kwargs.get('task_id')}: {' and '.join(unwanted)} can't be set, because each export has its own "
+                "folder below s3_prefix."
             )
         super().__init__(s3_bucket=s3_bucket, s3_key="", replace=True, **kwargs)
         with argument_errors(self.task_id):
             memory_in_bytes(memory_limit)
             if (self.extra_args or {}).get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE"):
-                raise ConfigurationError("extra_args: an archive's StorageClass can't be read again.")
+                raise ConfigurationError("extra_args: objects in this StorageClass can't be read back.")
             _check_choice("first_run", first_run, ("added", "baseline"))
             _check_choice("when_previous_is_missing", when_previous_is_missing, _WHEN_MISSING)
             _check_names("key_columns", key_columns)
@@ -114,8 +114,6 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check the arguments, then export, compare and write."""
-        from airflow_provider_segments.files.changes import require_duckdb
-
         with airflow_errors():
             require_duckdb()
             self._destination(f"{self.s3_prefix}/latest.json").check_arguments()
@@ -161,15 +159,12 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         self, context: Context, export: SegmentExport, latest: LatestExport, folder: Path
     ) -> dict[str, Any]:
         """Write all files, and last of all latest.json; return its record."""
-        from airflow_provider_segments.files.changes import compare
-        from airflow_provider_segments.files.csv_file import open_csv
-
         metadata = self._download(export, folder)
         current = open_csv(folder / "users.csv", f"The file of {export.label}")
         run = {name: getattr(context["ti"], name, None) for name in _RUN}
         latest_id = latest.previous_for(run)
         previous = self._previous(export, latest, latest_id, current, folder)
-        previous_id = None if previous in (None, current) else latest_id
+        previous_id = None if previous in (None, current) else latest_id  # none in a first run
         found = compare(
             previous,
             current,
@@ -178,15 +173,14 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             compare_columns=self.compare_columns,
             memory_limit=self.memory_limit,
         )
-        counts = ", ".join(f"{count} {name}" for name, count in _counts(found).items())
+        counts = ", ".join(f"{getattr(found, name)} {name}" for name in _COUNTS)
         self.log.info("Compared with %s: %s.", f"export {previous_id}" if previous_id else "nothing", counts)
-        if latest.has_changed():  # another try of this run may have written it
+        if latest.reread():  # another try of this run may have written it
             written = latest.record_of(export.export_id)
         else:
             size = self._upload(context, latest.sibling(self._key_of(export)), folder, metadata)
-            written = latest.advance(
-                self._record(export, found) | {"previous_export_id": previous_id, "size": size, "run": run}
-            )
+            ids = {"previous_export_id": previous_id, "latest_before": latest_id}
+            written = latest.advance(self._record(export, found) | ids | {"size": size, "run": run})
         if written is None:
             raise self._beaten(export, previous_id, latest)
         return written
@@ -196,9 +190,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             "export_id": export.export_id,
             "segment_id": export.segment.segment_id or self.segment_id,
             "segment_name": export.segment.name,
-            "key_columns": found.key_columns,
-            "columns": found.columns,
-            **_counts(found),
+            **asdict(found),
             "start_time": export.to_dict()["start_time"],
             "end_time": export.to_dict()["end_time"],
             "written_at": utcnow().isoformat(),
@@ -221,7 +213,6 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         folder: Path,
     ) -> CsvFile | None:
         """Return the file to compare with: None makes everybody an added user, the current one nobody."""
-        from airflow_provider_segments.files.csv_file import open_csv
         from airflow_provider_segments.files.local import save
 
         choice: str = self.first_run
@@ -235,7 +226,7 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
             message = f"{stored.uri}, the file of the previous export {latest_id}, is not there any more"
             if choice == "fail":
                 raise PreviousFileMissingError(
-                    f"{self.task_id}: {message}, so there is nothing to compare with. Bring it back, or set "
+                    f"{self.task_id}: {message}, so there is nothing to compare with. Restore it, or set "
                     "when_previous_is_missing to 'added' or 'baseline', which go on as in a first run. If a lifecycle "
                     "rule has deleted it, let the rule keep files longer than the time between two runs."
                 )
@@ -246,11 +237,11 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         """Upload the files, and return the size of the whole export."""
         from airflow_provider_segments.files.local import open_local
 
-        earlier = TransferRecord(context, users.uri, log=self.log)
-        is_known = earlier.began_earlier()
+        record = TransferRecord(context, users.uri, log=self.log)
+        is_known = record.began_earlier()
         sizes: list[int] = []
-        earlier.store()
-        for name in ("users", *_KINDS):
+        record.store()
+        for name in ("users", *KINDS):
             destination = users.sibling(users.key.removesuffix("users.csv") + f"{name}.csv")
             is_known = is_known and destination.abort_leftovers()  # one warning is enough
             kept = metadata if name == "users" else {"ContentType": "text/csv"}
@@ -264,20 +255,16 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         winner = f"export {latest.export_id} of another run" if latest.export_id else "no export"
         return ConcurrentRunError(
             f"{self.task_id}: this run compared {export.label} with {previous_id or 'nothing'}, but meanwhile "
-            f"{latest.uri} names {winner}. Nothing names the changes of this run; the next try compares again, with "
-            "what is named then. To have one run at a time, set the DAG's max_active_runs=1."
+            f"{latest.uri} names {winner}. This run's changes are discarded; the next try compares with the "
+            "export named by then. To have one run at a time, set the DAG's max_active_runs=1."
         )
 
     def _result_of(self, record: dict[str, Any], folder: str) -> dict[str, Any]:
         result = {name: record[name] for name in ("size", "previous_export_id", *_COUNTS)}
-        for kind in _KINDS:
+        for kind in KINDS:
             result[f"{kind}_s3_uri"] = f"s3://{self.s3_bucket}/{folder}{kind}.csv"
             result[f"{kind}_s3_key"] = f"{folder}{kind}.csv"
         return result
-
-
-def _counts(found: Changes) -> dict[str, int]:
-    return {name: getattr(found, name) for name in _COUNTS}
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

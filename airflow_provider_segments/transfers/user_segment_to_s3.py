@@ -101,7 +101,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             return self._export(context)
 
     def _deliver(self, context: Context, export: SegmentExport) -> dict[str, Any]:
-        destination, result = self._destination(self._key_of(export)), super()._deliver(context, export)
+        destination = self._destination(self._key_of(export))
+        result = super()._deliver(context, export)
         written = self._write(context, export, destination)
         if self.do_xcom_push and (url := destination.console_url):
             self.link_values[S3FileLink.key] = url
@@ -121,12 +122,12 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         return self.s3_key
 
     def _write(self, context: Context, export: SegmentExport, destination: Destination) -> dict[str, Any]:
-        """Transfer the file and return what the result has beside the place."""
-        earlier = TransferRecord(context, destination.uri, log=self.log)
-        self._refuse_to_overwrite(destination, earlier)
-        if earlier.began_earlier():
+        """Transfer the file and return the other keys of the result."""
+        record = TransferRecord(context, destination.uri, log=self.log)
+        self._refuse_to_overwrite(destination, record)
+        if record.began_earlier():
             destination.abort_leftovers()
-        earlier.store()
+        record.store()
         begun = time.monotonic()
         size = self._transfer(export, destination)
         self.log.info(
@@ -175,7 +176,9 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
                 "URI and not a folder."
             )
         if name == "s3_bucket" and any(character.isspace() for character in value):
-            raise ConfigurationError(f"{self.task_id}: {name} is {value!r} once rendered, with white space.")
+            raise ConfigurationError(
+                f"{self.task_id}: {name} is {value!r} once rendered, which contains white space."
+            )
 
     def _destination_args(self) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
         """Return what each object of the task is written with."""
@@ -184,8 +187,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         options |= {"ACL": self.acl_policy} if self.acl_policy not in (None, "", "no-acl") else {}
         return self.aws_conn_id, options | (self.extra_args or {}), self.transfer_config_args or {}
 
-    def _refuse_to_overwrite(self, destination: Destination, earlier: TransferRecord) -> None:
-        if not self.replace and not earlier.began_earlier() and destination.exists():
+    def _refuse_to_overwrite(self, destination: Destination, record: TransferRecord) -> None:
+        if not self.replace and not record.began_earlier() and destination.exists():
             raise ObjectExistsError(
                 f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
                 "replace=True, or let s3_key name another object for each run, such as segments/{{ run_id }}.csv."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls on aiohttp, without redirects (credentials would go along) and without ``.netrc`` (it would replace them)."""
+"""Calls on aiohttp, without redirects, which would get the credentials, and ``.netrc``, which would replace them."""
 
 from __future__ import annotations
 

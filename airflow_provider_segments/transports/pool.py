@@ -61,7 +61,7 @@ class WorkerClient(_Client):
     @property
     def settings(self) -> Settings:
         if self._settings is None:
-            self._use(get_settings(self._conn_id), 0.0)
+            self._use(get_settings(self._conn_id), 0.0)  # any time after -inf: current until a refusal
         assert self._settings
         return self._settings
 
@@ -106,9 +106,7 @@ class SharedClient(_Client):
         if self._users == 0:
             del _clients[asyncio.get_running_loop()][self._conn_id]
             transport, self._transport = self._transport, None
-            # `send` closes a transport in use when its last call ends.
-            if transport and not self._in_flight[transport]:
-                await transport.close()
+            await self._retire(transport)
 
     async def connect(self, read_after: float, now: float) -> None:
         """Read the Connection if it was not read after an instant, once for all that wait."""
@@ -129,12 +127,15 @@ class SharedClient(_Client):
         module = await asyncio.to_thread(import_module, "airflow_provider_segments.transports.aiohttp")
         replaced, self._transport = self._transport, await module.AiohttpTransport.open(settings)
         self._use(settings, now)
-        # `send` closes one in use when its last call ends.
-        if replaced and not self._in_flight[replaced]:
-            await replaced.close()
+        await self._retire(replaced)
+
+    async def _retire(self, transport: AiohttpTransport | None) -> None:
+        """Close a transport, unless it is in use: then `_send` does when its last call ends."""
+        if transport and not self._in_flight[transport]:
+            await transport.close()
 
     async def send(self, step: Send) -> Reply | None:
-        """Send a call once; None if a 429 to another came while it waited for a connection. `connect` comes first."""
+        """Send a call once; None if another call got a 429 while it waited for a connection. `connect` comes first."""
         try:
             async with asyncio.timeout(step.timeout):
                 await self._connections.acquire()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls on requests, without redirects (credentials would go along) and without ``.netrc`` (it would replace them)."""
+"""Calls on requests, without redirects, which would get the credentials, and ``.netrc``, which would replace them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Pool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter with such connections and our own trust."""
+    """An adapter with these connections and our own TLS context."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -72,7 +72,7 @@ class _Adapter(HTTPAdapter):
 
 
 def session_for(settings: Settings) -> requests.Session:
-    """Return a session that trusts whom the Connection says, keeps no cookies and ignores the environment."""
+    """Return a session that trusts the Connection's CAs, keeps no cookies and ignores the environment."""
     session = requests.Session()
     session.trust_env = False  # else .netrc would add credentials
     # Even where redirects are not followed, requests would read their bodies and decode their targets.
@@ -125,7 +125,7 @@ class RequestsTransport:
             if len(read) > calls.MAX_BODY_BYTES:
                 raise common.too_long(call)
             if time.monotonic() > until:
-                raise requests.exceptions.ReadTimeout("the answer trickles in")
+                raise requests.exceptions.ReadTimeout("the answer took too long")
         return bytes(read)
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ _FORMER = {
 
 
 def finished_event(export: SegmentExport) -> dict[str, Any]:
-    """Return the event of a finished export: all of it but a presigned URL's query, so that the task asks nothing."""
+    """Return the event of a finished export: all of it but a presigned URL's query, so that the task needs no call."""
     return {"outcome": _FINISHED, "export_id": export.export_id, "export": export.to_dict()}
 
 
@@ -41,7 +41,7 @@ def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
 
 
 def read_event(event: Any, export_id: str | None) -> SegmentExport:
-    """Return an event's finished export; raise the error that it carries, or EventError if it can't be believed."""
+    """Return an event's finished export; raise the error that it carries, or EventError if it is invalid."""
     if not isinstance(event, dict):
         raise EventError(
             f"The task waited for export {export_id} but was resumed without its trigger's event "
@@ -97,6 +97,7 @@ def _export_of(event: dict[str, Any], export_id: str) -> SegmentExport:
         raise EventError(f"The event of export {export_id} can't be read: {error}") from error
     if export.export_id != export_id or not export.status.is_finished:
         raise EventError(
-            f"The event of export {export_id} holds export {export.export_id} as {export.status.value}, not its end."
+            f"The event of export {export_id} holds export {export.export_id} as {export.status.value}, which is not "
+            "finished."
         )
     return export

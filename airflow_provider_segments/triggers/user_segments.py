@@ -95,7 +95,7 @@ class UserSegmentExportTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Warn that the export keeps running; Airflow 3.3 and later call this."""
         self.log.warning(
-            "The waiting task was killed, but export %s goes on: the service has no call to cancel it.",
+            "The waiting task was killed, but export %s keeps running: the service has no call to cancel it.",
             self.export_id,
         )
 
@@ -119,7 +119,7 @@ class UserSegmentExportTrigger(BaseTrigger):
         """Push the XComs a worker would push; False if a worker has to finish the task after all."""
         try:
             result = export.ensure_complete().result(self.output_format)
-        except ExportFailedError:  # failures are the worker's, where retries and callbacks hold
+        except ExportFailedError:  # a worker handles failures, so that retries and callbacks apply
             return False
         from airflow_provider_segments.triggers.xcoms import write_xcoms
 

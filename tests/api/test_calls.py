@@ -177,6 +177,13 @@ def test_error_of_a_refused_request_does_not_say_it_may_have_started() -> None:
         assert "may have started" not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [500, 501, 505, 507])
+def test_undocumented_5xx_is_explained_as_500(status: int) -> None:
+    """It is also repeated like one."""
+    with pytest.raises(RefusedError, match="internal error"):
+        read_reply(list_segments(), Reply(status, {}, b""), now=NOW)
+
+
 def test_unreadable_answer_is_shown_as_it_came() -> None:
     """What no repair helps is shown, with the first reason."""
     with pytest.raises(UnreadableError, match="It begins: <html>"):

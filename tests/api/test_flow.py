@@ -222,6 +222,13 @@ class TestTurn:
             driver.run(flow.perform(GET, driver))
         assert (caught.value.status, len(driver.sent)) == (429, 1)
 
+    def test_call_that_only_the_connection_limits_names_no_429(self) -> None:
+        """The service has refused nothing."""
+        driver = FlowDriver([answer()], per_second=0.01)
+        driver.run(flow.perform(GET, driver))
+        found = driver.run(flow.poll_until(GET, driver, driver.now + 5))
+        assert "because of the Connection's rate limit" in str(found.error)
+
     def test_refused_call_keeps_its_place(self) -> None:
         """Whoever comes later is sent later."""
         driver = FlowDriver([refused(429), answer()])

@@ -114,6 +114,8 @@ def test_status_for_people_and_scripts(service: Emulator, program: tuple[str, ..
         ("export", "--segment-id", "a", "--segment-name", "b"),
         ("export", "--segment-id", "a", "--timeout", "5"),
         ("export", "--segment-id", "a", "--wait", "--timeout", "0"),
+        ("export", "--segment-id", "a", "--wait", "--timeout", "2e8"),
+        ("diff", "old.csv", "new.csv", "--memory-limit", "8"),
         ("list", "--type", "odd"),
         ("status", "https://not/an/id"),
         ("download",),
@@ -193,7 +195,7 @@ def test_export_that_outlasts_the_timeout_leaves_its_id(service: Emulator) -> No
 
 @pytest.mark.parametrize("program", BOTH)
 def test_interrupted_wait_says_that_the_export_goes_on(service: Emulator, program: tuple[str, ...]) -> None:
-    """Ctrl-C says that the export goes on, and how to look at it."""
+    """Ctrl-C says that the export keeps running, and how to look at it."""
     service.inject(Fault(FaultKind.NEVER, on="export"))
     arguments = ("export", "--segment-id", service.segments[0].segment_id, "--wait")
     with start(*arguments, program=program) as process:
@@ -207,7 +209,7 @@ def test_interrupted_wait_says_that_the_export_goes_on(service: Emulator, progra
     (submission,) = service.submissions
     assert process.returncode == 130
     assert submission.export_id in first
-    assert "goes on" in stderr
+    assert "keeps running" in stderr
     command = "python -m airflow_provider_segments" if program == OURS else "airflow user-segments"
     assert f"{command} status {submission.export_id}" in stderr
     assert stdout == ""

@@ -40,6 +40,13 @@ def test_files_are_written_into_a_folder(files: Path) -> None:
     }
 
 
+def test_memory_limit_is_the_one_that_is_given(files: Path) -> None:
+    """Little memory is enough for little files; what is no size is wrong usage."""
+    assert run("diff", "old.csv", "new.csv", "--memory-limit", "32MB", cwd=files).stdout == COUNTS
+    stderr = run("diff", "old.csv", "new.csv", "--memory-limit", "8", cwd=files, code=2).stderr
+    assert "--memory-limit: '8', but it has to be a size such as '1GB'" in stderr
+
+
 @pytest.mark.parametrize("keys", [("--key", "id", "n"), ("--key", "id", "--key", "n")])
 def test_several_keys(files: Path, keys: tuple[str, ...]) -> None:
     """With both columns in the key, a changed row is one that left and one that came."""
@@ -66,7 +73,7 @@ def test_duplicate_keys_are_told(files: Path) -> None:
     ("arguments", "words"),
     [
         (("old.csv", "none.csv"), "none.csv does not exist"),
-        (("old.csv", "."), ". is no file"),
+        (("old.csv", "."), ". is not a regular file"),
         (("old.csv", "empty.csv"), "empty.csv has no header"),
         (("old.csv", "new.csv", "--key", "user"), "no column 'user'"),
         (("old.csv", "new.csv", "--output", "a/b"), "a/b can't be written: No such file"),

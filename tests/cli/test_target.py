@@ -51,6 +51,7 @@ def test_target_in_a_folder_has_its_own_name(folder: Path) -> None:
         ("/proc/x.csv", "/proc/x.csv can't be written: "),
         ("/dev/full", "/dev/full can't be written: No space left on device."),
         ("/dev/fd/77", "Bad file descriptor"),
+        ("/dev/fd/99999999999", "/dev/fd/99999999999 can't be written"),
         ("loop", "Too many levels of symbolic links"),
     ],
 )

@@ -263,7 +263,7 @@ def test_duplicate_keys_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     found, _ = compared(tmp_path, old, new)
     assert counts(found) == (0, 0, 0, 3)
     (message,) = caplog.messages
-    assert message.startswith("Keys ('id') of more than one row: 2 in the old file, 1 in the new file.")
+    assert message.startswith("Duplicate keys ('id'): 2 in the old file, 1 in the new file.")
     assert "somebody" not in message
 
 
@@ -325,6 +325,13 @@ def test_missing_columns(tmp_path: Path, old: bytes, new: bytes, options: dict[s
     assert caught.value.permanent
 
 
+def test_columns_that_differ_by_more_than_case(tmp_path: Path) -> None:
+    """An eszett is not two letters."""
+    header = "id,Maße,Masse\n".encode()
+    found, _ = compared(tmp_path, header + b"1,a,b\n", header + b"1,a,c\n")
+    assert found.changed == 1
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -335,7 +342,8 @@ def test_missing_columns(tmp_path: Path, old: bytes, new: bytes, options: dict[s
         (b"<!DOCTYPE html>\n<p>", "it begins with '<', as HTML"),
         (b'[{"id": 1}]', "it begins with '\\['"),
         (b"id,\n", "Column 2 of the new file has no name"),
-        (b"id,Id\n", "has the column 'id' more than once"),
+        (b",\n", "Column 1 of the new file has no name"),
+        (b"ID,Id\n", "has the column 'ID' more than once, ignoring case"),
         (b"id,n\n1,a\nsecret,b,c\n", "line 3: Expected Number of Columns: 2 Found: 3"),
         (b"id,n\nsecret\n", "line 2: Expected Number of Columns: 2 Found: 1"),
         (b'id,n\nsecret,"b\n', "line 2: unexpected end of data"),
@@ -363,7 +371,7 @@ def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
     """DuckDB takes none; the error says so."""
     folder = tmp_path / "caf\udce9"
     folder.mkdir()
-    with pytest.raises(ComparisonError, match="not in UTF-8"):
+    with pytest.raises(ComparisonError, match="not valid UTF-8"):
         compared(folder, None, b"id\n1\n")
 
 

@@ -159,7 +159,7 @@ def test_redirect_takes_no_credential(host: Any, tmp_path: Path, monkeypatch: py
     [
         ("/short", "can't be resumed safely"),
         ("/round", "more than 5 redirects"),
-        ("/elsewhere", "example.com/file is not read"),
+        ("/elsewhere", "example.com/file is refused"),
         ("/gone", "HTTP 403 AccessDenied. It may have expired"),
     ],
 )
@@ -228,7 +228,7 @@ def test_api_that_is_away_when_a_url_expires() -> None:
         url = f"http://127.0.0.1:{server.server_port}/f?signature=1"
         with (
             open_url(url, settings(), fail) as source,
-            pytest.raises(FileTransferError, match="has expired, and no other one came: a ticket"),
+            pytest.raises(FileTransferError, match="has expired, and no new one could be obtained: a ticket"),
         ):
             source.readall()
     assert len(asked) == 1
@@ -264,7 +264,7 @@ def test_nobody_listens(host: Any, file_clock: FakeClock) -> None:
 )
 def test_not_asked_for(url: str) -> None:
     """What is not https, or carries a password, is not asked for."""
-    with pytest.raises(FileTransferError, match="is not read"):
+    with pytest.raises(FileTransferError, match="is refused"):
         read(url)
 
 
@@ -293,13 +293,13 @@ def test_metadata_is_kept(host: Any) -> None:
         ("403/AccessDenied/early", "not valid yet"),
         ("403/AccessDenied/headers", "not the one that was signed"),
         ("403/AccessDenied/policy", "A policy forbids it"),
-        ("400/AuthorizationQueryParametersError/region", "another region"),
+        ("400/AuthorizationQueryParametersError/region", "different region"),
         ("400/AuthorizationQueryParametersError/cut", "not the one that was signed"),
         ("403/SignatureDoesNotMatch/leak", "not the one that was signed"),
         ("403/RequestTimeTooSkewed/", "Set this machine's clock"),
         ("404/NoSuchKey/", "The file is gone"),
-        ("301/PermanentRedirect/", "another region"),
-        ("400/AuthorizationHeaderMalformed/", "another region"),
+        ("301/PermanentRedirect/", "different region"),
+        ("400/AuthorizationHeaderMalformed/", "different region"),
         ("403/InvalidAccessKeyId/", "not valid any more"),
         ("418/Teapot/", "HTTP 418 Teapot."),
     ],

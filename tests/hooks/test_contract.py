@@ -551,7 +551,7 @@ def test_get_segment(connect: Callable[..., None]) -> None:
         assert hook.get_segment(segment_id=found.segment_id) == found
         with pytest.raises(LookupError, match="Closest: 'Recent Registrants'"):
             hook.get_segment(name="recent registrants")
-        with pytest.raises(LookupError, match="None is alike"):
+        with pytest.raises(LookupError, match="Nothing similar"):
             hook.get_segment(name="zzz")
         with pytest.raises(LookupError) as caught:
             hook.get_segment(name="Buyers")

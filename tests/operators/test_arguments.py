@@ -55,7 +55,7 @@ WRONG: list[tuple[type[BaseOperator], dict[str, Any], dict[str, Any], str]] = [
     (SENSOR, {"mode": "reschedule"}, {"deferrable": True, "export_id": "e"}, "exclude each other"),
     (SENSOR, {"mode": "poked"}, {"export_id": "e"}, "t: The mode must be one of"),
     (SENSOR, {"soft_fail": True, "never_fail": True}, {"export_id": "e"}, "t: .*mutually exclusive"),
-    (SENSOR, {"max_wait": 9}, {"export_id": "e"}, "max_wait not supported"),
+    (SENSOR, {"max_wait": 9}, {"export_id": "e"}, "max_wait: not supported"),
 ]
 
 

@@ -166,7 +166,7 @@ def test_id_that_was_never_kept(connected: Emulator, told: Callable[[], str]) ->
 
 
 def test_store_that_is_away(connected: Emulator, told: Callable[[], str]) -> None:
-    """The export goes on; a warning says what that means."""
+    """The export keeps running; a warning says what that means."""
     assert operator().execute(context(BrokenStore()))["status"] == "COMPLETE"
     said = told()
     assert "can't be read, so this try can't reattach: the store is away" in said
@@ -175,12 +175,27 @@ def test_store_that_is_away(connected: Emulator, told: Callable[[], str]) -> Non
 
 @pytest.mark.parametrize(
     "value",
-    ["text", 7, {"export_id": "e"}, {"export_id": 1, "asked": {}, "requested_at": "x", "max_tries": 0}],
+    [
+        "text",
+        7,
+        {"export_id": "e"},
+        {"export_id": 1, "asked": {}, "requested_at": "x", "max_tries": 0},
+        {"export_id": "e", "asked": None, "requested_at": "2026-01-31T00:00:00+00:00", "max_tries": 0},
+    ],
 )
 def test_store_with_something_else(connected: Emulator, value: Any) -> None:
     """What can't be read is as good as nothing."""
     assert operator().execute(context(FakeStore(user_segment_export=value)))["status"] == "COMPLETE"
     assert len(connected.submissions) == 1
+
+
+def test_record_with_a_time_without_a_zone(connected: Emulator) -> None:
+    """It is none of ours."""
+    store = FakeStore()
+    operator().execute(context(store))
+    store.values["user_segment_export"]["requested_at"] = "2026-01-31T00:00:00"
+    operator().execute(context(store))
+    assert len(connected.submissions) == 2
 
 
 def test_not_durable(connected: Emulator) -> None:

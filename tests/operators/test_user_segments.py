@@ -310,10 +310,10 @@ def test_on_kill(slow: Emulator, told: Callable[[], str]) -> None:
     """A kill says what it does not end."""
     made = operator()
     made.on_kill()
-    assert "goes on" not in told()
+    assert "keeps running" not in told()
     deferred(made)
     made.on_kill()
-    assert f"export {slow.submissions[0].export_id} goes on" in told()
+    assert f"export {slow.submissions[0].export_id} keeps running" in told()
 
 
 def test_list(connected: Emulator) -> None:

@@ -251,6 +251,19 @@ def test_silent_fail_goes_on(connected: Emulator, clock: FakeClock) -> None:
     assert run(sensor(export_id, deferrable=False, silent_fail=True))["status"] == "COMPLETE"
 
 
+def test_silent_fail_forgets_the_delay_of_an_earlier_poke(connected: Emulator, clock: FakeClock) -> None:
+    """A poke that raises asks for none."""
+    export_id = request(connected)
+    made = sensor(export_id, deferrable=False, silent_fail=True)
+    connected.inject(Fault(FaultKind.TOO_MANY_REQUESTS, on="status", retry_after="3000"))
+    assert not made.poke(context())
+    clock.sleep(3600)
+    connected.inject(Fault(FaultKind.INTERNAL_ERROR, on="status", times=5))
+    with pytest.raises(UserSegmentsException, match="HTTP 500"):
+        made.poke(context())
+    assert made._get_next_poke_interval(None, lambda: 3600.0, 2) <= 66
+
+
 def test_no_time_to_poll_again(connected: Emulator) -> None:
     """When the service may not be asked before the deadline, the wait ends at once."""
     export_id = request(connected)
@@ -313,12 +326,12 @@ def test_reschedule_does_not_hammer(connected: Emulator) -> None:
         ({"timeout": 0}, "wait: timeout is 0"),
         ({"poke_interval": 0}, "wait: poke_interval is 0"),
         ({"end_from_trigger": True, "mode": "reschedule"}, "needs a deferrable task"),
-        ({"exponential_backoff": True}, "exponential_backoff not supported in the triggerer"),
-        ({"max_wait": 60}, "max_wait not supported"),
+        ({"exponential_backoff": True}, "exponential_backoff: not supported in the triggerer"),
+        ({"max_wait": 60}, "max_wait: not supported"),
         ({"max_wait": 0, "deferrable": False}, "wait: max_wait is"),
         ({"max_wait": timedelta(-1), "deferrable": False}, "wait: max_wait is"),
         ({"timeout": float("inf")}, "wait: cannot convert float infinity"),
-        ({"silent_fail": True, "deferrable": True}, "silent_fail not supported"),
+        ({"silent_fail": True, "deferrable": True}, "silent_fail: not supported"),
         ({"mode": "poked"}, "wait: The mode must be one of"),
     ],
 )

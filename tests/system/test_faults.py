@@ -87,7 +87,7 @@ def test_expired_before_the_retry_and_cleared_by_a_user(system: System) -> None:
 
 
 def test_execution_timeout_counts_while_deferred(system: System) -> None:
-    """It ends the wait, and the log says that it was this one and which export goes on."""
+    """It ends the wait, and the log says that it was this one and which export keeps running."""
     run = Run(system, "timed_out", 1)
     system.airflow.wait_until("the try has failed", lambda: run.states == ["up_for_retry"], 120)
     (export_id,) = system.pending()
@@ -104,7 +104,7 @@ def test_execution_timeout_counts_while_deferred(system: System) -> None:
 
 @takes_up
 def test_marked_failed_while_deferred(system: System) -> None:
-    """A user who ends the task is told that the export goes on."""
+    """A user who ends the task is told that the export keeps running."""
     run = Run(system, "waiting", 1, "marked")
     run.wait_until_deferred()
     (export_id,) = system.pending()
@@ -114,7 +114,7 @@ def test_marked_failed_while_deferred(system: System) -> None:
     logs = system.airflow.home / "logs"
 
     def told() -> bool:
-        words = f"export {export_id} goes on"
+        words = f"export {export_id} keeps running"
         return any(words in p.read_text(errors="replace") for p in logs.rglob("*") if p.is_file())
 
     system.airflow.wait_until("the trigger says so", told, 60)

@@ -279,6 +279,26 @@ def test_retry_that_had_to_request_another_export(
     assert check_chain(s3, BUCKET, FOLDER) == [*kept, again.export_id, three.export_id]
 
 
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize(
+    ("choice", "first_run", "added"), [("baseline", "added", 0), ("added", "baseline", 4)]
+)
+def test_retry_after_the_previous_file_was_missing(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, choice: Any, first_run: Any, added: int
+) -> None:
+    """Its try that died had no file to compare with either, so the same choice holds again."""
+    one, dead, again = exported(s3, FIRST), exported(s3, SECOND), exported(s3, SECOND)
+    choices = {"when_previous_is_missing": choice, "first_run": first_run}
+    resume(one, **choices)
+    s3.delete_object(Bucket=BUCKET, Key=f"{FOLDER}/{one.export_id}/users.csv")
+    with monkeypatch.context() as dying:
+        die_at(dying, 5)
+        with pytest.raises(Death):
+            resume(dead, run_id="the-run", **choices)
+    result = resume(again, run_id="the-run", **choices)
+    assert (result["added"], result["previous_export_id"]) == (added, None)
+
+
 def test_cleared_task_compares_with_its_own_export(s3: Any, service: Emulator) -> None:
     """Tasks downstream have seen the changes that led there."""
     for max_tries in (2, 3):
@@ -394,7 +414,7 @@ def test_previous_file_is_missing(
 @pytest.mark.parametrize(
     ("content", "arguments", "kind", "words"),
     [
-        (b"id,n,more\n1,a,x\n", {}, ColumnsError, "another header than s3://.*: 'more' added"),
+        (b"id,n,more\n1,a,x\n", {}, ColumnsError, "a different header than s3://.*: 'more' added"),
         (b"id\n1\n", {}, ColumnsError, "'n' dropped"),
         (b"id,n\n1,a\n", {"key_columns": ["user"]}, ColumnsError, "no column 'user'"),
         (b"<html>", {}, CsvError, "it begins with '<'"),
@@ -486,7 +506,7 @@ def test_wrong_arguments_fail_at_parse_time(arguments: dict[str, Any], words: st
     ("arguments", "words"),
     [
         ({"s3_prefix": ""}, "s3_prefix is ''"),
-        ({"s3_prefix": "\ud800"}, "half a character"),
+        ({"s3_prefix": "\ud800"}, "lone surrogate"),
         ({"s3_prefix": "/"}, "s3_prefix is '/'"),
         ({"s3_prefix": "s3://b/p"}, "plain name of a folder"),
         ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),

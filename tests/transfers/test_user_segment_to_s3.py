@@ -338,7 +338,7 @@ def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
         ({"s3_bucket": "own\n"}, "white space"),
         ({"s3_bucket": "x/y"}, "s3_bucket: .*bucket name"),
         ({"s3_key": "k" * 1025}, "1025 bytes"),
-        ({"s3_key": "\ud83d"}, "half a character"),
+        ({"s3_key": "\ud83d"}, "lone surrogate"),
         ({"extra_args": {"Nonsense": 1}}, "extra_args has 'Nonsense'"),
         ({"extra_args": {"ChecksumType": "FULL_OBJECT"}, "replace": True}, "extra_args has 'ChecksumType'"),
         ({"transfer_config_args": {"threads": 3}}, "transfer_config_args: .*threads"),

@@ -107,14 +107,17 @@ EVENTS: list[tuple[Any, str]] = [
     ({"export_id": "e", "outcome": "exploded"}, "does not know"),
     ({"export_id": "e", "outcome": "gave_up", "error": "Strange", "message": "m"}, "message 'm'"),
     ({"export_id": "e", "outcome": "finished", "export": {}}, "can't be read"),
-    ({"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}}, "as UNKNOWN, not its end"),
+    (
+        {"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}},
+        "as UNKNOWN, which is not finished",
+    ),
     (
         {
             "export_id": "e",
             "outcome": "finished",
             "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
         },
-        "not its end",
+        "not finished",
     ),
     (
         {

@@ -137,7 +137,7 @@ async def test_all_waits_share_one_client(connected: Emulator) -> None:
 async def test_on_kill(told: Callable[[], str]) -> None:
     """A kill says what it does not end."""
     await UserSegmentExportTrigger("the-id").on_kill()
-    assert "export the-id goes on" in told()
+    assert "export the-id keeps running" in told()
 
 
 class Supervisor:
