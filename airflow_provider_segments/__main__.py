@@ -23,7 +23,7 @@ def main() -> None:
 
 def _run() -> None:
     arguments = build_parser("python -m airflow_provider_segments").parse_args()
-    # Before Airflow is loaded: its own log is no message to whoever runs a command, unless they ask for it.
+    # Before Airflow is imported: hide its own log from users of a command, unless they set a level.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
     if not sys.warnoptions:
         sys.warnoptions.append("ignore")  # else Airflow 2 turns some on again

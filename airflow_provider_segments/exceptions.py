@@ -28,7 +28,7 @@ class InvalidArgumentError(ConfigurationError, AirflowFailException):
 def airflow_errors(
     instead: Mapping[type[UserSegmentsError], type[AirflowException]] | None = None,
 ) -> Iterator[None]:
-    """Turn this package's errors into Airflow's, or `instead` into those; permanent ones fail the task at once."""
+    """Turn this package's errors into Airflow's, or those in `instead`; permanent ones fail the task at once."""
     try:
         yield
     except UserSegmentsError as error:

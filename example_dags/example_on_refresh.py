@@ -49,7 +49,7 @@ if AIRFLOW_V_3_0_PLUS:
         tags=["example", "mparticle"],
         doc_md=__doc__,
     ) as dag:
-        # The latest one, should several refreshes have come before this run.
+        # The latest event, if there were several before this run.
         event = "(triggering_asset_events.values() | first | last).extra.payload"
         export = UserSegmentExportOperator(
             task_id="export_segment", segment_id="{{ " + event + ".segment_id }}", retries=2

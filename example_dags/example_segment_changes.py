@@ -12,8 +12,8 @@ Needs:
 - the Connection ``aws_default``, which may read the service's bucket, and read and write yours,
 - the Connection ``postgres_default``, and the providers ``postgres`` and ``common.sql``,
 - the params ``segment_name``, ``bucket`` and ``table``, whose defaults come from the environment variables
-  ``SEGMENT_NAME``, ``SEGMENT_BUCKET`` and ``SEGMENT_TABLE``; the columns are those of the emulator's files, look into
-  one of yours.
+  ``SEGMENT_NAME``, ``SEGMENT_BUCKET`` and ``SEGMENT_TABLE``; adapt the columns, which are those of the
+  emulator's files.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def rows_of(result: dict[str, Any], kind: str) -> Iterator[list[str]]:
 
 
 def batches(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Yield the users' ids, so many at a time."""
+    """Yield the users' ids in batches."""
     while batch := [row[0] for row in islice(rows, BATCH)]:
         yield batch
 
@@ -89,7 +89,7 @@ with DAG(
 
     @task.short_circuit
     def is_refreshed(segments: list[dict[str, Any]]) -> bool:
-        """Skip the rest if the segment is as it was."""
+        """Skip the rest if the segment is unchanged."""
         return bool(segments)
 
     @task(retries=2, depends_on_past=True)

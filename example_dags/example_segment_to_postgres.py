@@ -8,7 +8,7 @@ Needs:
 - the Connection ``aws_default``, which may read the service's bucket,
 - the Connection ``postgres_default``, and the providers ``postgres`` and ``common.sql``,
 - the params ``segment_name`` and ``table``, whose defaults come from the environment variables ``SEGMENT_NAME``
-  and ``SEGMENT_TABLE``; the columns are those of the emulator's files, look into one of yours.
+  and ``SEGMENT_TABLE``; adapt the columns, which are those of the emulator's files.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ with DAG(
         table="{{ params.table }}",
         column_list=["user_id", "country", "sessions"],
         sql_conn_id="postgres_default",
-        retries=0,  # it would add what is committed once more: clear empty_table instead, and this after it
+        retries=0,  # a retry would insert committed rows again: clear empty_table and downstream instead
     )
     # [END howto_segment_to_postgres]
 

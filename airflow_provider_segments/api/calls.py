@@ -31,7 +31,7 @@ _SECONDS = re.compile(
     r"\+?((?:\d+(?:\.\d*)?|\.\d+)(?:e\+?\d{1,2})?)\s*(?:s|secs?|seconds?)?\s*(?:[,;].*)?",
     re.ASCII | re.IGNORECASE,
 )
-# A string of JSON, whose escapes may be wrong, or a comma before a bracket that closes.
+# A JSON string, perhaps with invalid escapes, or a comma before a closing bracket.
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[\]}])', re.DOTALL)
 _WRONG_ESCAPE = re.compile(r'(\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))|\\u[0-9a-fA-F]{0,3}|\\')
 _EXPORT_ID = re.compile(r'"exportId"\s*:\s*"?([\w.-]{1,200})')
@@ -131,7 +131,7 @@ def _parse(call: Call[T], body: bytes) -> T:
 
 
 def _repaired(text: str) -> Any:
-    """Read JSON that has wrong escapes, a comma or text too much, or what is no character, such as half an emoji."""
+    """Read JSON with invalid escapes, a trailing comma, extra text or lone surrogates, such as half an emoji."""
     # Python refuses integers of thousands of digits, and the models read text as well.
     decoder = json.JSONDecoder(strict=False, parse_int=str)
     value, _ = decoder.raw_decode(_STRING_OR_COMMA.sub(_without_wrong_escapes, text))

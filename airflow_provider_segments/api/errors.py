@@ -191,7 +191,7 @@ _ADVICE = {
         "not known to the service. Check the Connection's Host and the API key's project, and the id if one was given"
     ),
     429: "too many requests. Ask less often, or set the Connection's rate limit",
-    500: "internal error; the service opens a ticket with its support by itself. Try again later",
+    500: "internal error; the service opens a support ticket by itself. Try again later",
     502: "the service can't be reached behind its front end. Try again later",
 }
 _SAME_ADVICE = {410: 404, 503: 502, 504: 502}

@@ -38,7 +38,7 @@ T = TypeVar("T")
 #: Seconds that a call may take at least, even right at the deadline.
 MIN_SEND_TIMEOUT = 5.0
 _LATEST_TURN = 1.0  # seconds that a call may wait for its turn after its deadline
-_SLACK = 3.0  # a poll may be late by so many poll delays, which grow with the export's age
+_SLACK = 3.0  # a poll may be this many poll delays late; they grow with the export's age
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-#: Seconds. However short an interval is asked for, the service is not hammered.
+#: Seconds. The lower limit of any interval, to protect the service.
 SHORTEST_POLL_DELAY = 0.1
 
 

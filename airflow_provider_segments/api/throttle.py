@@ -79,7 +79,7 @@ class _LearnedRate:
         lowest = self._LOW if self._accepted else self._LOWEST
         self._base = self.value = max(lowest, rate * (self._FALL if settled else self._STEEP_FALL))
         self.refused = max(self.refused, self._base / self._FALL)  # else it could not rise from the lowest
-        # A minimum of requests, and a part of its time that is not spent in the pause.
+        # At least the time of ten requests, and forty times the pause.
         self._return = max(self._RETURN if settled else self._QUICK_RETURN, 10 / self.refused, 40 * pause)
         self._returned = 0.0
         self._accepted, self._fell_at = 0, now
@@ -96,7 +96,7 @@ class _LearnedRate:
         if first:
             return (
                 "The service refuses requests as too many (HTTP 429). This process sends fewer of them on this "
-                "Connection from now on, and finds out how many the service allows. No task fails because of this."
+                "Connection from now on, and finds out how many the service allows. Waits for exports continue."
             )
         found = self.refused if settled else self._base
         if not settled and found > self._LOWEST:
@@ -108,8 +108,8 @@ class _LearnedRate:
             return "The service refuses nearly everything (HTTP 429). This process tries once a minute."
         said = f"{found:.0f}" if found >= 10 else f"{found:.2g}"
         return (
-            f"The service allows this process about {said} requests a second (HTTP 429). Calls on this Connection "
-            "queue for that; if there are more, the end of an export is noticed later."
+            f"The service allows this process about {said} requests a second (HTTP 429). Calls beyond that wait for "
+            "their turns, so the end of an export may be noticed later."
         )
 
 
@@ -150,7 +150,7 @@ class Throttle:
         return now + slack, next(self._numbers)
 
     def turn(self, place: Place, now: float) -> float:
-        """Return 0.0 if a call may be sent now; if not, it waits in the queue and asks again after so many seconds."""
+        """Return 0.0 if a call may be sent now; else queue it, and return the seconds until it should ask again."""
         index = bisect_left(self._queue, place)
         waited = index < len(self._queue) and self._queue[index] == place
         first = max(self._next_turn, self._paused_until, now - _LATE if waited else now)

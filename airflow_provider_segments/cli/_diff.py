@@ -33,7 +33,7 @@ def compare_files(
     output: str | None,
     memory_limit: str,
 ) -> None:
-    """Print how many users were added, removed and changed, and write who into a folder, if there is one."""
+    """Print how many users were added, removed and changed, and write them to a folder if one is given."""
     previous, current = (open_csv(_checked(name), printable(name)) for name in (old, new))
     changes.log.handlers, changes.log.propagate = terminal.log.handlers, False
     changes.log.setLevel(logging.WARNING)

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Raises Interrupted at the first signal, and again until it is caught; then nothing disturbs the cleaning up."""
+    """Raise Interrupted at the first signal, and again until it is caught; then nothing interrupts the cleanup."""
 
     def __init__(self) -> None:
         self._number: int | None = None

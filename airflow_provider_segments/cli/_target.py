@@ -29,7 +29,7 @@ def is_stdout(to: str | None) -> bool:
 
 
 def _descriptor_of(to: str) -> int | None:
-    """Return the descriptor that a path is another name of: one that the shell has opened."""
+    """Return the descriptor, opened by the shell, that a path is another name for."""
     path = to
     for _ in range(_MOST_LINKS):
         path = "/" + os.path.abspath(path).lstrip("/")
@@ -65,7 +65,7 @@ def find_target(to: str | None, name: str) -> Path:
 
 
 def check_target(path: Path, force: bool) -> os.stat_result | None:
-    """Return what is known of the file that is there, if there is one and it may be overwritten."""
+    """Return the status of an existing file that may be overwritten; None if there is no file."""
     with naming(path):
         try:
             found = path.stat()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RawFile(io.FileIO):
-    """A file that is written without a buffer, and to the end even if its descriptor does not block."""
+    """An unbuffered file whose writes are complete even if its descriptor is non-blocking."""
 
     def __init__(self, file: Path | int, mode: str, shown: object, permissions: int = 0o666) -> None:
         self._shown = shown
@@ -95,7 +95,7 @@ class Terminal:
             self._messages.print(Text(printable(message)), soft_wrap=True)
 
     def write_path(self, path: Path) -> None:
-        """Print a path as the result: by its bytes, if it is not for people."""
+        """Print a path as the result; as raw bytes unless to a terminal."""
         if self.result.isatty():
             self.result.write(f"{printable(str(path))}\n")
         else:

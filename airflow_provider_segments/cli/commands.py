@@ -105,7 +105,7 @@ def export(arguments: Namespace, terminal: Terminal) -> None:
     with _as_usage():
         calls.request_export(segment_id)  # only checks the id; nothing is sent
     requested = None
-    _signals.check()  # no export starts after one
+    _signals.check()  # start none after a signal
     try:
         requested = hook.request_export(segment_id, arguments.output_format)
         terminal.say(f"Requested {requested.label}.")

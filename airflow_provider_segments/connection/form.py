@@ -31,25 +31,25 @@ EXTRA_FIELDS: dict[str, ExtraField] = {
         "Retries",
         "integer",
         DEFAULT_RETRIES,
-        "How often a call made on a worker is repeated. Waits in the triggerer go on until their deadline. Default: 5.",
+        "Retries of a call on a worker. Waits in the triggerer retry until their deadline. Default: 5.",
     ),
     "max_requests_per_second": ExtraField(
         "Rate limit",
         "number",
         None,
-        "Requests a second that one process may send at most. Empty: learned from the service's 429s.",
+        "Maximum requests a second of one process. Empty: learned from the service's 429s.",
     ),
     "ca_bundle": ExtraField(
         "CA bundle",
         "string",
         None,
-        "Path of a PEM file or hashed directory with CA certificates to trust in addition, on workers and triggerers.",
+        "Path to a PEM file or hashed directory of additional trusted CAs, on workers and triggerers.",
     ),
     "proxy": ExtraField(
         "Proxy",
         "string",
         None,
-        "URL of the HTTP proxy to go through. Empty: what the environment says (HTTPS_PROXY).",
+        "URL of an HTTP proxy. Empty: the environment's (HTTPS_PROXY).",
         secret=True,
     ),
 }
@@ -103,8 +103,8 @@ def widgets() -> dict[str, Any]:
         "number": [Regexp(r"\s*\d*\.?\d+\s*$", message="It has to be a number.")],
         "string": [],
     }
-    # Airflow 2 takes an empty field for one that somebody has emptied, so the value has to be in it. The stand-in
-    # that Airflow 3.0 and 3.1 use takes no argument.
+    # Airflow 2 treats an empty field as cleared, so the field has to contain its value. The stand-in class of
+    # Airflow 3.0 and 3.1 takes no argument.
     hidden = BS3PasswordFieldWidget()
     hidden.hide_value = False
     return {

@@ -41,8 +41,8 @@ async def get_settings_async(conn_id: str) -> Settings:
         connection = await get_async_connection(conn_id)
     except Exception as error:
         raise _lookup_error(conn_id, error) from error
-    # Masking calls Airflow's supervisor, which blocks. Airflow 3.0 mixes up the answers when another kind of thread
-    # calls it, and then its triggerer ends.
+    # Masking calls Airflow's supervisor, which blocks. Outside `sync_to_async`, Airflow 3.0 mixes up the answers, and
+    # its triggerer exits.
     return await sync_to_async(_masked_settings)(connection)
 
 
@@ -74,7 +74,7 @@ def _lookup_error(conn_id: str, error: Exception) -> UserSegmentsError:
             f"Airflow can't read the environment variable {variable} as a Connection{kind}. Write it as JSON, or as a "
             "URI whose special characters are percent-encoded."
         )
-    # Airflow would take other names too, a shell would not.
+    # Airflow accepts other names too; a shell does not.
     instead = f", or set the environment variable {variable} on workers and triggerers"
     return ConnectionLookupError(
         f"Connection {conn_id!r} does not exist, or Airflow could not look it up{kind}. Create it under Admin > "

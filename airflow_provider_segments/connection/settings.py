@@ -51,7 +51,7 @@ class Settings:
 
 
 def read_settings(connection: Connection) -> Settings:
-    """Make settings of a Connection, or raise ConfigurationError, which names the field that is wrong."""
+    """Return a Connection's settings, or raise ConfigurationError, which names the wrong field."""
     where = f"Connection {connection.conn_id!r}"
     login = _credential(connection.login, "API Key (login)", where)
     token = _credential(connection.password, "Access Token (password)", where)

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["log"]:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        # An S3 that says nothing holds up the start, which a signal ends as Python has it.
+        # Keep Python's signal handlers for the start, which an unresponsive S3 may block.
         with Emulator(**options) as emulator, _signals() as wait:
             print(_ready_line(emulator), flush=True)
             wait()
@@ -51,7 +51,7 @@ def _ready_line(emulator: Emulator) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], object]]:
-    # Through a socket pair no signal gets lost, whenever it comes and whichever thread takes it.
+    # A socket pair loses no signal, whenever it arrives and whichever thread receives it.
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     with reader, writer:
@@ -66,7 +66,7 @@ def _signals() -> Iterator[Callable[[], object]]:
 
 
 def _ignore(*_: object) -> None:
-    """Let the wake-up through the socket pair be all that happens."""
+    """Do nothing: the wake-up through the socket pair is enough."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,8 +40,8 @@ class Emulator:
     :param access_token: Password to accept.
     :param presigned: Name files by presigned URLs instead of ``s3://`` addresses.
     :param refresh_seconds: Time between two refreshes of all Dynamic segments; None for on demand only.
-    :param requests_per_second: A limit on all calls together, unknown to the clients; beyond it they are
-        answered 429. None for none.
+    :param requests_per_second: A limit on all calls together, unknown to the clients; excess calls get a 429.
+        None for no limit.
     :param ssl_context: Certificate to serve HTTPS with; None for HTTP.
     :param host: Address to listen on.
     :param port: Port to listen on; 0 for a free one.

@@ -99,7 +99,7 @@ class RequestRecord:
     :param method: HTTP method.
     :param path: Path as sent.
     :param route: ``list``, ``export``, ``status``, ``redirected`` (a redirect was followed) or ``other``.
-    :param status: HTTP status answered; None while it is unanswered, and for good if it was cut.
+    :param status: HTTP status of the answer; None until then, and if the connection was cut.
     :param export_id: The export it is about, if any.
     """
 

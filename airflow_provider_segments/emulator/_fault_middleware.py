@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records each request and applies the faults that are set: instead of its handler, or to its answer."""
+"""Record each request and apply the active faults, instead of its handler or to its answer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _NO_FAULT = Fault(FaultKind.LATENCY)
 
 @web.middleware
 async def fault_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Record a request and answer it as the faults have it."""
+    """Record and answer a request, with the faults applied."""
     if request.path.startswith(f"{CONTROL}/"):
         return await handler(request)
     record = _record(request)
@@ -85,7 +85,7 @@ async def _answer(request: web.Request, handler: Handler, record: RequestRecord)
     fault = next((fault for fault in faults if fault.kind not in _COMBINED), _NO_FAULT)
 
     response = _instead(request, fault)
-    if response is None:  # one without a body is false on aiohttp 3.11
+    if response is None:  # on aiohttp 3.11, an empty one is falsy
         response = await _handle(request, handler)
     if delay := sum(fault.seconds for fault in faults):
         await asyncio.sleep(delay)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be made to go wrong, and when it does."""
+"""The faults to inject, and when they apply."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SUBMISSION_KINDS = frozenset(
         FaultKind.PRESIGNED,
     }
 )
-# These combine with others; of all other kinds only one applies to the same request or submission.
+# These combine with others; only one of the other kinds applies to a request or submission.
 _COMBINABLE = frozenset(
     {FaultKind.LATENCY, FaultKind.EXTRA_FIELDS, FaultKind.UNKNOWN_STATUS, FaultKind.PRESIGNED}
 )
@@ -68,8 +68,8 @@ class Fault:
     :param on: The call it applies to.
     :param times: How often it applies; None means until the faults are cleared.
     :param every: Apply to every n-th matching request only.
-    :param seconds: Delay before the fault shows; for SILENCE, the time until the connection is cut, where
-        0 means that it lasts until the client leaves.
+    :param seconds: Delay before the fault takes effect; for SILENCE, the time until the connection is cut,
+        or 0 to wait until the client disconnects.
     :param retry_after: Value of the ``Retry-After`` header of a refusal, passed on unchanged.
     """
 
@@ -123,7 +123,7 @@ def fault_from(fields: Mapping[str, object]) -> Fault:
 def parse_fault(text: str) -> Fault:
     """Read ``kind:option=value,option=value``."""
     kind, _, rest = text.partition(":")
-    # An HTTP date as retry_after has commas of its own, so only a comma before an option separates.
+    # retry_after may be an HTTP date, which has a comma: split only at a comma before an option.
     options = [option.partition("=") for option in re.split(r",(?=\w+=)", rest) if option]
     return fault_from({name: value for name, _, value in options} | {"kind": kind})
 

@@ -44,13 +44,13 @@ class Listener:
         await self.resume()
 
     async def refuse(self) -> None:
-        """Cut all connections and refuse new ones, but hold the port: bound and not listening, it refuses."""
+        """Cut all connections and refuse new ones: keep the port bound, but don't listen on it."""
         if self._server is not None:
             await self._stop()
             self._bind()
 
     async def resume(self) -> None:
-        """Listen on the port held, if it is not listened on already."""
+        """Listen on the bound port, unless listening already."""
         if self._server is None and self._socket is not None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(

@@ -2,7 +2,7 @@
 """
 A local S3, moto's server, in a process of its own.
 
-In the process of the tests, its memory would be that of every ``mock_aws``, each of which empties it.
+In the tests' process, it would share its state with every ``mock_aws``, each of which resets it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["local_s3"]
 
-# With this one, moto refuses requests later.
+# Makes moto enforce IAM after N requests.
 _SETTINGS = ("INITIAL_NO_AUTH_ACTION_COUNT",)
 
 
@@ -35,7 +35,7 @@ def local_s3() -> Iterator[str]:
         stdout=subprocess.PIPE,
         text=True,
         env={name: value for name, value in os.environ.items() if name not in _SETTINGS},
-        start_new_session=True,  # a Ctrl-C is for the tests, which need it until they have cleaned up
+        start_new_session=True,  # Ctrl-C goes to the tests only: they need the S3 to clean up
     ) as process:
         try:
             # What a `sitecustomize` prints comes before.
@@ -49,7 +49,7 @@ def local_s3() -> Iterator[str]:
 
 
 def _serve() -> None:
-    # Behind Python's own modules: a folder of tests may have a queue.py.
+    # Last, so that a queue.py among the tests can't shadow Python's.
     sys.path += [path for path in sys.argv[1:] if path not in sys.path]
     from moto.server import ThreadedMotoServer
 

@@ -39,7 +39,7 @@ class EmulatedSegment:
     """
     A user segment of the emulated project.
 
-    :param name: What people call it; several segments may share a name.
+    :param name: Display name; several segments may share a name.
     :param type: Static segments are never refreshed, Dynamic ones are.
     :param category: Heading it stands under.
     :param description: Free text.
@@ -111,14 +111,14 @@ def _make_up(position: int) -> EmulatedSegment:
     )
 
 
-# A hundredth of the users leaves from one export of a segment to the next, and a fiftieth of those who stay changes.
+# Between two exports of a segment, 1% of the users leave and 2% of those who stay change.
 _TURNOVER = 100
 _CHANGES = 50
 
 
 @functools.lru_cache(maxsize=8)
 def csv_of(segment_id: str, rows: int, earlier: int = 0) -> bytes:
-    """Return the file that an export of the segment produces after so many earlier ones."""
+    """Return the file of a segment's export after `earlier` previous ones."""
     chance = random.Random(segment_id)
     first = chance.randrange(90_000_000)
     first += earlier * -(-rows // _TURNOVER)

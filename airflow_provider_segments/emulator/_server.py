@@ -36,7 +36,7 @@ class CurrentRequest:
 
 SERVICE = web.AppKey("service", Service)
 CREDENTIALS = web.AppKey("credentials", bytes)
-# A request's own storage takes keys of another kind in each generation of aiohttp; this works in all.
+# Versions of aiohttp differ in the keys that a request's storage takes; this works in all.
 CURRENT: ContextVar[CurrentRequest] = ContextVar("current_request")
 BASE = "/service/v1/segments"
 CONTROL = "/_emulator"
@@ -47,7 +47,7 @@ _FORMAT = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the calls, whose names are those of the requests' records, and the control paths."""
+    """Add the calls, named as in `RequestRecord.route`, and the control paths."""
     router = app.router
     router.add_get(f"{BASE}/list", _list, name="list", allow_head=False)
     router.add_post(f"{BASE}/export/", _export, name="export")
@@ -121,7 +121,7 @@ async def _status(request: web.Request) -> web.Response:
     if export is None:
         return problem(404, "Export not found")
     if export.problem is not None:
-        # A FAILED export has no reason, so a client would take the emulator's trouble for the service's.
+        # FAILED carries no reason, so a client would blame the service for the emulator's failure.
         return reply({"error": export.problem} | export.as_json(), HTTPStatus.FAILED_DEPENDENCY)
     return _shown(export)
 

@@ -3,7 +3,7 @@
 What the service does, without HTTP.
 
 Everything that changes an export while it runs happens on the server's event loop. Other threads read
-copies, and change only what a lock or a single assignment keeps whole.
+copies, and change only what a lock or an atomic assignment protects.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EXPIRED_AFTER = timedelta(hours=49)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the emulated service behaves; the meaning of each stands at `Emulator`."""
+    """How the emulated service behaves; `Emulator` documents each field."""
 
     prefix: str
     export_seconds: float | tuple[float, float]
@@ -45,7 +45,7 @@ class Settings:
         least, most = self.span
         if not 0 <= least <= most or (self.refresh_seconds is not None and self.refresh_seconds <= 0):
             raise ValueError(
-                "export_seconds must not be negative, nor fall from the first to the second; "
+                "export_seconds must not be negative, and two numbers must ascend; "
                 "refresh_seconds must be above 0"
             )
 
@@ -120,7 +120,7 @@ class Service:
         """Return an export; if exports take no time, wait until its file is written."""
         export = self.exports.get(export_id)
         if export is not None and export.ended is None and self._is_instant(export):
-            # A client that leaves must not take the half-written export with it.
+            # A client that disconnects must not cancel a half-written export.
             await asyncio.shield(self._finish(export))
         return export
 
@@ -129,7 +129,7 @@ class Service:
         await self._finish(self.exports[export_id])
 
     def _is_instant(self, export: Export) -> bool:
-        # Else a poll never waits: many files due at once would hold up the answers.
+        # Other polls don't wait: many files due at once would delay the answers.
         return self._settings.span[1] == 0 and FaultKind.NEVER not in export.kinds
 
     def _finish(self, export: Export) -> asyncio.Task[None]:
@@ -167,7 +167,7 @@ class Service:
         return f"{folder}/{name}" if folder else name
 
     def expire(self, export_id: str) -> None:
-        """Let more than 48 hours pass for a complete export: its file goes, its end moves back."""
+        """Age a complete export past 48 hours: delete its file and move its end back."""
         export = self.exports[export_id]
         if export.status != "COMPLETE":
             raise ValueError(f"only a complete export can expire: {export_id} is {export.status}")

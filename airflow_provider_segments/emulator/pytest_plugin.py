@@ -65,7 +65,7 @@ def user_segments_s3(user_segments_s3_url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep boto3 from a proxy and from an AWS profile of the developer's; a fake Connection needs neither."""
+    """Hide the developer's proxy and AWS profile from boto3; a fake Connection needs neither."""
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("NO_PROXY", "no_proxy"):

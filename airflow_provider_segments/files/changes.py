@@ -2,8 +2,8 @@
 """
 Compare two CSV files by key with DuckDB.
 
-Both files become tables in a database on disk, every column as text. Their rows are dealt into parts by the hash of
-the key, and one part at a time is compared, so that memory is bounded whatever the size of the files.
+Both files become tables in a database on disk, every column as text. Their rows are split into parts by the hash of
+the key, and compared one part at a time, so that memory is bounded whatever the size of the files.
 """
 
 from __future__ import annotations

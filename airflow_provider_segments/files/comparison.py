@@ -147,8 +147,8 @@ class Comparison:
         """
         Fill the statement in with the file, or with a copy of it.
 
-        DuckDB drops rows without an error where a quotation mark is left open, or stands in the middle of a field; it
-        refuses line ends of several kinds.
+        DuckDB silently drops rows if a quotation mark is unclosed or in the middle of a field, and refuses mixed line
+        ends.
         """
         quotes = has_quotes(file)
         if not quotes or self._has_a_row_on_each_line(file):
@@ -160,7 +160,7 @@ class Comparison:
         return self._execute_on(statement, quoted_copy(file, self._folder / "copy.csv"), parallel=False)
 
     def _has_a_row_on_each_line(self, file: CsvFile) -> bool:
-        """Return whether DuckDB can't misread the quotation marks: none is open at a line's end, or within a field."""
+        """Return whether DuckDB reads the quotation marks correctly: none is open at a line's end or in mid-field."""
         import duckdb
 
         delimiter = re.escape(file.delimiter)
@@ -184,7 +184,7 @@ class Comparison:
         """
         Keep one row of each key, whatever the order of the file: the one that sorts first.
 
-        The others lose their part. If they were deleted, a checkpoint would give the rows after them other ids.
+        The others get a null part: deleting them would let a checkpoint renumber the rows after them.
         """
         keys, name = ", ".join(map(table.field, self._keys)), table.name
         (repeated,) = self._execute(

@@ -32,8 +32,8 @@ class CsvFile:
     A CSV file whose header has been read.
 
     :param path: where it is.
-    :param name: what messages call it.
-    :param delimiter: what stands between its fields.
+    :param name: its name in messages.
+    :param delimiter: its field separator.
     :param columns: the names in its header.
     """
 

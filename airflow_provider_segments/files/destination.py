@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # Arguments that only a copy takes; a stream follows them too.
 _COPY_ONLY = ("MetadataDirective", "TaggingDirective")
-# What a header's name is made of, and what its value has not; a key of encryption is sent in base64.
+# Characters allowed in a header's name, and those forbidden in its value; keys are sent in base64.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_HEADER_VALUE = re.compile(r"[^\t\x20-\x7e]")
 _MEBIBYTE = 1024 * 1024
@@ -239,7 +239,7 @@ class Destination:
             with Stubber(self._client) as stub:
                 stub.add_response("put_object", {})
                 self._client.put_object(**self._place, **self._object_args({}))
-        # The last two come from what is not text: a key, or a value of Metadata.
+        # The last two: a key, or a value in Metadata, that is not text.
         except (
             ParamValidationError, FlexibleChecksumError, MissingDependencyException, TypeError, AttributeError,
         ) as error:  # fmt: skip
@@ -248,11 +248,11 @@ class Destination:
         self._check_headers(self._extra_args.get("Metadata", {}))
 
     def _check_headers(self, metadata: Mapping[str, str]) -> None:
-        """Refuse what boto3 finds only when it sends, or signs in another way than it is sent."""
+        """Reject what boto3 rejects only when it sends, or signs differently than it sends."""
         for name in metadata:
             if not _HEADER_NAME.fullmatch(name):
                 raise ConfigurationError(
-                    f"extra_args: Metadata has the name {name!r}; letters, digits and signs such as - can be in it."
+                    f"extra_args: Metadata has the name {name!r}; use letters, digits and signs such as -."
                 )
         for name, value in {**self._extra_args, **metadata}.items():
             if isinstance(value, str) and "CustomerKey" not in name and _NO_HEADER_VALUE.search(value):

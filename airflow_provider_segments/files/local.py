@@ -18,7 +18,7 @@ _CHUNK = 1024 * 1024
 
 
 def open_local(path: Path, metadata: Mapping[str, Any]) -> Source:
-    """Read a local file; the metadata, by boto3's names, is what its object is to have."""
+    """Open a local file; `metadata`, by boto3's names, is for its object."""
     file = path.open("rb")
     body = Body(file.read, file.close, size=path.stat().st_size, metadata=metadata)
     return Source(path.name, lambda *_: body)

@@ -93,7 +93,7 @@ class ExpiredUrlError(errors.FileTransferError):
 
 
 def refusal(response: requests.Response, filename: str, timeout: float) -> Exception:
-    """Return the error of an answer without the file: one that may be repeated, or what to do."""
+    """Return the error for an answer without the file: a retryable one, or one with advice."""
     body = _error_body(response, timeout)
     code, message = (_field(name, body) for name in ("Code", "Message"))
     details = f"HTTP {response.status_code}" + (f" {code}" if code else "")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Error codes where there is no object. A HEAD has no body, so its code is the status.
 NOT_FOUND = ("404", "NoSuchKey", "NotFound")
-#: Arguments of a copy that concern its source, and of a read.
+#: A copy's arguments about its source, as a read's arguments.
 READ_ARGS = {
     "CopySourceIfMatch": "IfMatch",
     "CopySourceIfModifiedSince": "IfModifiedSince",

@@ -80,7 +80,7 @@ class Source(io.RawIOBase):
             except FileTransferError:
                 if self.bytes_read > _PART:
                     raise
-                # The server, or something before it, allows no other connection: read on over the first one.
+                # The server or a proxy allows no other connection: keep reading over the first one.
                 self._ahead.close()
                 self._ahead, self._span.end = None, None
                 return self._span.read(limit)
@@ -109,7 +109,7 @@ class _ReadAhead:
         return part
 
     def close(self) -> None:
-        """Let the connections end, after the bytes that are under way."""
+        """Open no more connections; the open ones finish their parts."""
         self._closed = True
 
     def _submit(self) -> None:
@@ -148,7 +148,7 @@ def ascii_text(value: str) -> str:
     """Encode a header's value as S3 does where it is not ASCII (RFC 2047): botocore sends only ASCII."""
     if value.isascii():
         return value
-    with suppress(UnicodeError):  # else it is what it seems
+    with suppress(UnicodeError):  # else it is real Latin-1
         value = value.encode("latin-1").decode()  # HTTP libraries decode UTF-8 as Latin-1
     return f"=?UTF-8?B?{b64encode(value.encode()).decode()}?="
 

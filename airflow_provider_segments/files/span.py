@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-#: What is wrong when the rest is no longer of the file that was begun.
+#: The error when the rest belongs to a changed file.
 CHANGED = "the file has changed during the download"
 _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
 
@@ -29,7 +29,7 @@ _READ: Call[Any] = Call("Reading the file", "GET", "", bytes)
 class Body:
     """One answer's body."""
 
-    read: Callable[[int], bytes]  # at most so many bytes, none at the end; raises CallError when it is cut
+    read: Callable[[int], bytes]  # up to this many bytes, none at the end; raises CallError if cut off
     close: Callable[[], None]
     start: int = 0  # where in the file it begins
     size: int | None = None  # of the whole file in bytes, if known

@@ -52,7 +52,7 @@ class LatestExport(StoredObject):
     _etag: str | None = None
 
     def read(self) -> LatestExport:
-        """Read it, and return itself; without an object there is no record."""
+        """Read the object and return self; a missing one has no record."""
         from botocore.exceptions import ClientError
 
         with s3_failures(self.uri, "read", self._aws_conn_id):
@@ -97,7 +97,7 @@ class LatestExport(StoredObject):
         return self.read().record_of(record["export_id"])
 
     def _put(self, value: Mapping[str, Any]) -> bool:
-        """Write if what is there still is what was read, and return whether it was."""
+        """Write if the object is unchanged since `read`, and return whether it was."""
         from botocore.exceptions import ClientError
 
         condition = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a file from a URL that carries its own permission."""
+"""Read a file from a presigned URL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Url:
         self._failure: errors.FileTransferError | None = None
 
     def instead_of(self, expired: str) -> str | None:
-        """Return another one; None if nothing is known that gives one."""
+        """Return a new URL; None if there is no way to get one."""
         if self._renew is None:
             return None
         with self._lock:
@@ -77,7 +77,7 @@ class _Url:
 @contextmanager
 def open_url(url: str, settings: Settings, renew: Callable[[], str] | None = None) -> Iterator[Source]:
     """
-    Open what a URL leads to, with the Connection's CA bundle, proxy, timeout and retries, but no credential.
+    Open a URL with the Connection's CA bundle, proxy, timeout and retries, but without its credentials.
 
     A URL that expires during the download is replaced with what `renew` returns.
     """

@@ -35,7 +35,7 @@ class S3FileLink(BaseOperatorLink):
 class ExportedFileLink(BaseOperatorLink):
     """A link to the service's file; none before it is there, after it is gone, or when it is not on S3."""
 
-    name = "File in S3 (for 48 hours)"  # Airflow 3 can't take a link back, so the name says when it ends
+    name = "File in S3 (for 48 hours)"  # Airflow 3 can't remove a link, so its name says when it expires
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the address, or nothing."""
@@ -43,7 +43,7 @@ class ExportedFileLink(BaseOperatorLink):
 
 
 def _value(operator: Any, ti_key: TaskInstanceKey, key: str) -> Any:
-    """Return what a link is made of. Airflow 3 asks when the task defers or ends, Airflow 2 when it shows the link."""
+    """Return a link's value. Airflow 3 asks for it when the task defers or ends, Airflow 2 when it shows the link."""
     if AIRFLOW_V_3_0_PLUS:  # it logs an error for each missing XCom, so ask the task
         return getattr(operator, "link_values", {}).get(key)
     return XCom.get_value(ti_key=ti_key, key=key)

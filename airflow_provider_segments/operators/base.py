@@ -61,7 +61,7 @@ class UserSegmentsBaseOperator(BaseOperator):
         for name in names:
             if not (value := self._text(name)) or not value.strip():
                 raise ConfigurationError(
-                    f"{self.task_id}: {name} is {value!r} once rendered, but it has to name something.{self._hint}"
+                    f"{self.task_id}: {name} is {value!r} once rendered, but it can't be empty.{self._hint}"
                 )
 
     def require_text_or_none(self, *names: str) -> None:

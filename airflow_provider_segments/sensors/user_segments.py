@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UserSegmentExportSensor"]
 
-# An export that failed stays so: another try of the sensor can't help.
+# A failed export stays failed: retrying the sensor can't help.
 _INSTEAD = {ExportTimeoutError: AirflowSensorTimeout, ExportFailedError: AirflowFailException}
 # Seconds; each poke of a rescheduled sensor costs a task start.
 _RESCHEDULE_INTERVAL = 60.0

@@ -43,15 +43,15 @@ _RUN = ("dag_id", "run_id", "task_id", "map_index", "max_tries")
 
 class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
     """
-    Export a user segment into your own bucket, with the difference to its previous export.
+    Export a user segment into your own bucket, with the changes since its previous export.
 
     Below ``{s3_prefix}/{segment_id}/{export_id}/`` it writes ``users.csv``, the whole export, and ``added.csv``,
     ``removed.csv`` and ``changed.csv``, each with the header and whole rows; a row is a changed one if its key stayed
     and another column changed. Then it writes ``{s3_prefix}/{segment_id}/latest.json``, the only state: the next run
     compares with the export that it names. A file with no rows is still written, with its header.
 
-    All arguments of `UserSegmentToS3Operator` hold but ``s3_key`` and ``replace``. The result has its keys, about
-    ``users.csv``, and also ``previous_export_id``, the counts ``added``, ``removed``, ``changed`` and ``unchanged``,
+    Takes the arguments of `UserSegmentToS3Operator` except ``s3_key`` and ``replace``. The result has its keys, for
+    ``users.csv``, plus ``previous_export_id``, the counts ``added``, ``removed``, ``changed`` and ``unchanged``,
     and ``added_s3_uri``, ``added_s3_key`` and likewise for the other files.
 
     A try may die anywhere: the next one overwrites what was left half-done. Of two runs that compare with the same
@@ -279,7 +279,7 @@ def _check_names(name: str, columns: object) -> None:
     if not isinstance(columns, list | tuple) or not all(
         isinstance(column, str) and column for column in columns
     ):
-        raise ConfigurationError(f"{name} is {columns!r}, but it has to be a list of columns' names.")
+        raise ConfigurationError(f"{name} is {columns!r}, but it has to be a list of column names.")
     if not columns or len(set(columns)) < len(columns):
         raise ConfigurationError(
             f"{name} is {columns!r}, but it has to name at least one column, and each once."

@@ -155,7 +155,7 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
             conn_id = self.source_aws_conn_id or self.aws_conn_id
             return open_s3(file, conn_id, read_args(self.extra_args or {}))
 
-        # The query of a presigned URL is not handed from process to process, and holds for minutes.
+        # A presigned URL's query is not passed between processes, and expires within minutes.
         def fresh_url() -> str:
             return self.hook.get_export(export.export_id).ensure_complete().filename or ""
 
@@ -191,5 +191,5 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
         if not self.replace and not record.began_earlier() and destination.exists():
             raise ObjectExistsError(
                 f"{self.task_id}: {destination.uri} exists already, and replace=False. Nothing was overwritten; set "
-                "replace=True, or let s3_key name another object for each run, such as segments/{{ run_id }}.csv."
+                "replace=True, or use a different s3_key for each run, such as segments/{{ run_id }}.csv."
             )

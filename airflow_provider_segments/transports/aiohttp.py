@@ -41,7 +41,7 @@ class AiohttpTransport:
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
         )
-        # Its own repetition of a GET knows neither the pacing rules nor the rate limit.
+        # aiohttp's own retry of a GET ignores the pacing rules and the rate limit.
         self._session._retry_connection = False
 
     @classmethod

@@ -123,7 +123,7 @@ class SharedClient(_Client):
                     self._reread_at = now + _REREAD_AFTER
 
     async def _open(self, settings: Settings, now: float) -> None:
-        # Importing aiohttp takes some 0.1 s, in which the event loop goes on.
+        # On a thread: importing aiohttp would block the loop for some 0.1 s.
         module = await asyncio.to_thread(import_module, "airflow_provider_segments.transports.aiohttp")
         replaced, self._transport = self._transport, await module.AiohttpTransport.open(settings)
         self._use(settings, now)

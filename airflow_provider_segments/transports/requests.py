@@ -101,7 +101,7 @@ class RequestsTransport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                if response.status_code < 200:  # such as 103; http.client takes only 100 as not the last one
+                if response.status_code < 200:  # such as 103; http.client skips only a 100
                     raise requests.exceptions.ConnectionError(
                         f"HTTP {response.status_code} instead of an answer"
                     )
@@ -119,7 +119,7 @@ class RequestsTransport:
 
     def _read(self, call: Call[Any], response: requests.Response, timeout: float) -> bytes:
         read, until = bytearray(), time.monotonic() + timeout
-        # What has come, at once: `iter_content` waits for a whole chunk, and its timeout begins anew with each byte.
+        # Read data as it arrives: `iter_content` waits for a whole chunk, and its timeout restarts with each byte.
         while chunk := response.raw.read1(common.CHUNK, decode_content=True):
             read += chunk
             if len(read) > calls.MAX_BODY_BYTES:

@@ -66,7 +66,7 @@ def read_event(event: Any, export_id: str | None) -> SegmentExport:
 
 
 def _error_of(event: dict[str, Any]) -> UserSegmentsError | None:
-    """Return the error an event names, or None if it names no class of errors."""
+    """Return the error an event names, or None if it is not one of ours."""
     name, message = str(event.get("error")), str(event.get("message"))
     if name in _FORMER:
         return errors.RefusedError(message, status=_FORMER[name])
@@ -97,7 +97,6 @@ def _export_of(event: dict[str, Any], export_id: str) -> SegmentExport:
         raise EventError(f"The event of export {export_id} can't be read: {error}") from error
     if export.export_id != export_id or not export.status.is_finished:
         raise EventError(
-            f"The event of export {export_id} holds export {export.export_id} as {export.status.value}, which is not "
-            "finished."
+            f"The event holds export {export.export_id} as {export.status.value}, not export {export_id} as finished."
         )
     return export

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load what polls, without holding up the event loop: the triggerer loads only the triggers by itself."""
+"""Import the hook without blocking the event loop: the triggerer itself imports only the triggers."""
 
 from __future__ import annotations
 

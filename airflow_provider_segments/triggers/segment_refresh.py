@@ -29,11 +29,11 @@ __all__ = ["UserSegmentRefreshTrigger"]
 
 class UserSegmentRefreshTrigger(BaseEventTrigger):
     """
-    Make an asset event each time a Dynamic segment is refreshed; for an ``AssetWatcher`` of Airflow 3.
+    Emit an asset event each time a Dynamic segment is refreshed; for an ``AssetWatcher`` of Airflow 3.
 
     The event's payload has ``segment_id``, ``segment_name``, ``previous_last_run`` (None if there was none) and
-    ``last_run``, times as ISO 8601 in UTC. The first poll ever makes none. It never ends: what goes
-    wrong is logged, and polling goes on.
+    ``last_run``, times as ISO 8601 in UTC. The first poll ever emits none. The trigger
+    never ends: it logs errors and keeps polling.
 
     :param segment_id: the segment's id. Give either this or the name.
     :param segment_name: the segment's exact name.
@@ -82,12 +82,12 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
                 await asyncio.sleep(pause)
 
     def shared_stream_key(self) -> Hashable:
-        """Return what the watchers that share a poll have in common."""
+        """Return the key under which watchers share polls."""
         return self.serialize()[0], self.mparticle_conn_id, self.poll_interval
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedPolls:
-        """Return what polls for all watchers that share the key; `kwargs` are those of one of them."""
+        """Return the producer for all watchers that share the key; `kwargs` are one watcher's."""
         from airflow_provider_segments.triggers.shared_polls import SharedPolls
 
         one = cls(**kwargs)
@@ -96,7 +96,7 @@ class UserSegmentRefreshTrigger(BaseEventTrigger):
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[ListPoll]
     ) -> AsyncIterator[TriggerEvent]:
-        """Make events of what the shared polls bring."""
+        """Emit events from the shared polls."""
         from airflow_provider_segments.triggers.shared_polls import join
 
         join(self.shared_stream_key())

@@ -2,8 +2,8 @@
 """
 One poll for all watchers of a Connection, in the acknowledged mode of Airflow's shared streams (3.3 and later).
 
-Airflow hands each poll to all watchers, and calls `SharedPolls.advance` once the events they made of it are in its
-database. Only then is what they saw stored: a triggerer that dies earlier sees the refresh again.
+Airflow passes each poll to all watchers, and calls `SharedPolls.advance` once their events are in its database. Only
+then is the refresh recorded as seen: a triggerer that dies earlier sees it again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class ListPoll:
 
     def __init__(self, segments: list[UserSegment]) -> None:
         self.segments = segments
-        #: What to do once the events made of it are stored.
+        #: What to do once its events are stored.
         self.when_stored: list[Callable[[], Awaitable[None]]] = []
-        #: Whether it is known if they are.
+        #: Whether Airflow has reported the outcome.
         self.settled = False
 
 

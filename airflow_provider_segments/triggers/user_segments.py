@@ -31,8 +31,8 @@ class UserSegmentExportTrigger(BaseTrigger):
     """
     Wait until an export is finished.
 
-    It only polls: a trigger may run twice, and an export requested twice can't be cancelled. All that wait on one
-    Connection in one triggerer share one client. The event carries the whole final export.
+    It only polls: a trigger may run twice, and an export requested twice can't be cancelled. All triggers of a
+    Connection in a triggerer share one client. The event carries the whole final export.
 
     :param export_id: the export.
     :param mparticle_conn_id: the Connection; credentials are read from it in the triggerer.

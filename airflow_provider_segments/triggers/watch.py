@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a watcher polls the segments, what it makes of each poll, and what it remembers across restarts."""
+"""How a watcher polls the segments, finds a refresh, and remembers it across restarts."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Watch:
         if not before.is_before(segment):
             return None
         self._log.info(
-            "Segment %s was refreshed at %s, before that at %s.", segment.label, now.last_run, before.last_run
+            "Segment %s was refreshed at %s (previously %s).", segment.label, now.last_run, before.last_run
         )
         self.seen = now
         return {
@@ -123,7 +123,7 @@ class Watch:
         try:
             find_segment(segments, self._segment_id, self._segment_name)
         except SegmentLookupError as error:
-            return f"{error} Waiting until exactly one has."
+            return f"{error} Waiting for exactly one match."
         raise AssertionError("there is exactly one")
 
     def _log_once(self, trouble: str, message: Callable[[], str]) -> None:

@@ -14,12 +14,12 @@ __all__ = ["write_xcoms"]
 
 def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | None) -> None:
     """
-    Write a task's result, of which only these keys if they are given, and its link.
+    Write a task's result, or only the given keys of it, and its link.
 
     This blocks: it asks Airflow's supervisor, or its database. TaskSuccessEvent can't do it, as Airflow 3.3 encodes its
     XComs twice.
     """
-    # Not at the top: Airflow 2 makes the class of its configuration.
+    # Late: Airflow 2 builds the class from its configuration.
     from airflow.providers.common.compat.sdk import XCom
 
     names = ("dag_id", "task_id", "run_id", "map_index")
@@ -27,7 +27,7 @@ def write_xcoms(task_instance: Any, result: dict[str, Any], keys: list[str] | No
     values = result | {"return_value": result}
     for key in values if keys is None else keys:
         if values[key] is None and AIRFLOW_V_3_0_PLUS and not AIRFLOW_V_3_1_PLUS:
-            continue  # Airflow 3.0 refuses it; to read it gives None all the same
+            continue  # Airflow 3.0 refuses None, but reads a missing key as None
         XCom.set(key=key, value=values[key], **where)
     if AIRFLOW_V_3_0_PLUS:  # earlier ones read the result when the link is shown
         url = "" if keys == [] else exported_file_url(result)

@@ -26,7 +26,7 @@ def asset_uri(bucket: str, key: str) -> str:
     """Return the URI of an object's asset, percent-encoded: Airflow takes ASCII only and cuts a URI at ``#``."""
     path = quote(key, safe=_SAFE)
     stem = path.rstrip("/")
-    # Airflow drops slashes at the end, and would make one asset of two keys.
+    # Airflow strips trailing slashes, so two keys would become one asset.
     return f"s3://{quote(bucket, safe=':')}/{stem}{'%2F' * (len(path) - len(stem))}"
 
 

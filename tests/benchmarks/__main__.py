@@ -206,7 +206,7 @@ def waits(bench: Bench) -> Iterator[Row]:
         "≤ 0.12",
     )
     yield Row(
-        "the same for a bare loop of requests on aiohttp, which is the least a client on it can cost",
+        "the same for a bare loop of aiohttp requests, the minimum for any client built on aiohttp",
         f"{cpu['aiohttp'] / cpu['dbt']:.2f} ({cpu['aiohttp']:.2f} ms)",
         "",
     )
@@ -235,9 +235,9 @@ def crowd(bench: Bench) -> Iterator[Row]:
     busy = [moment for moment in times if moment < times[0] + 45]
     rate = (len(busy) - 1) / (busy[-1] - busy[0])
     yield Row("5,000 waits, limit 100 a second: requests a second", f"{rate:.1f}", "95 to 105")
-    yield Row("5,000 waits: asked for at least once", f"{found['waits']}", "5000")
+    yield Row("5,000 waits: polled at least once", f"{found['waits']}", "5000")
     found = bench.run("ours", 10_000, "30", "-", max_requests_per_second=100)
-    yield Row("10,000 waits: memory a wait", f"{found['memory'] / 10_000 / 1024:.1f} KiB", "≤ 6 KiB")
+    yield Row("10,000 waits: memory per wait", f"{found['memory'] / 10_000 / 1024:.1f} KiB", "≤ 6 KiB")
 
 
 def whole(folder: Path) -> Iterator[Row]:
@@ -269,7 +269,7 @@ def transfers(bench: Bench) -> Iterator[Row]:
     rate = {key: key[1] / run["seconds"] for key, run in found.items()}
     for size in (256, 2048):
         yield Row(
-            f"{size} MiB streamed from https to S3: peak memory over the start",
+            f"{size} MiB streamed from https to S3: peak memory increase",
             f"{memory['ours', size]:.0f} MiB (`HttpToS3Operator`: {memory['peer', size]:.0f} MiB)",
             "≤ 200 MiB",
         )
@@ -288,7 +288,9 @@ def ranges(bench: Bench) -> Iterator[Row]:
         for rate, goal in ((f"rate={limit}", "≥ 4"), ("", "≥ 1")):
             many, one = (bench.transfer(kind, size, f"?{rate}{more}") for more in ("&ranges", ""))
             found = [size * MEBIBYTE / run["seconds"] / 1e6 for run in (many, one)]
-            server = f"a server that gives a connection {limit} MB/s" if rate else "a server without a limit"
+            server = (
+                f"a server that allows {limit} MB/s per connection" if rate else "a server without a limit"
+            )
             yield Row(
                 f"{size} MiB {what} from {server}: throughput against one connection",
                 f"{found[0] / found[1]:.2f} ({found[0]:.0f} MB/s against {found[1]:.0f} MB/s, "
@@ -396,7 +398,7 @@ async def schedule() -> list[Row]:
         if duration == 3600:
             rows.append(
                 Row(
-                    "requests for an export of an hour (the most of 2,000)",
+                    "requests for an export of an hour (maximum of 2,000)",
                     f"{max(n for _, n in found)}",
                     "≤ 110",
                 )
@@ -422,7 +424,7 @@ def imports() -> Row:
             times.append(float(done.stdout.splitlines()[-1]))
     ours, dbt = (statistics.median(times) for times in found.values())
     return Row(
-        "time importing the operators adds, against dbt Cloud's",
+        "time that importing the operators adds, against dbt Cloud's",
         f"{ours / dbt:.2f} ({ours * 1000:.0f} ms against {dbt * 1000:.0f} ms)",
         "≤ 0.15",
     )
@@ -459,7 +461,8 @@ def page(rows: list[Row]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"""# Benchmarks
 
-This page says what the provider costs in time, memory and requests, and how that was measured. Bold misses the goal.
+This page says what the provider costs in time, memory and requests, and how that was measured. Values that miss their
+goal are bold.
 
 | measure | found | goal |
 | --- | --- | --- |
@@ -473,15 +476,15 @@ with {versions}.
 | rows | method |
 | --- | --- |
 | CPU, connections, stall of the event loop, 5,000 and 10,000 waits | each contender is one process with all its waits in one event loop; \
-it polls every {INTERVAL} s for {SECONDS} s; medians of three runs in turn; the bare loop sends the same requests over \
-{POOL_SIZE} connections, and only looks at the status |
-| memory a wait | growth of the resident memory once 10,000 waits have been started |
-| streaming | one run each, against a local S3 in a process of its own; `HttpToS3Operator` is Amazon's |
-| files compared | local files of three columns of text, 39 bytes a user, of whom one in a hundred left, came or changed; \
+it polls every {INTERVAL} s for {SECONDS} s; medians of three runs, with the contenders taking turns; the bare loop sends the same \
+requests over {POOL_SIZE} connections, and reads only the status |
+| memory per wait | growth of the resident memory once 10,000 waits have been started |
+| streaming | one run each, against a local S3 in a separate process; `HttpToS3Operator` is the Amazon provider's |
+| files compared | local files of three columns of text, 39 bytes per user; one user in a hundred left, joined or changed; \
 one run each, `memory_limit="1GB"` |
 | lateness | simulated: the real hook on a clock that does not wait, 2,000 exports each, without the network |
 | exports in a real Airflow | scheduler, triggerer and workers on SQLite, against the emulator; both times \
-include the 2 s of the export itself, which `defer_after` can't shorten; what is left after the task's end is the scheduler's, to start the next task |
+include the 2 s of the export itself, which `defer_after` can't shorten; the time after the task's end is what the scheduler needs to start the next task |
 | worker starts | counted in the tasks' logs |
 
 The server of the first rows is one process with TLS on the same machine. It speaks both APIs.

@@ -118,7 +118,7 @@ def end_of(
 
 def against_told(pool: ProcessPoolExecutor) -> Iterator[str]:
     """Yield how a learned limit compares to the same limit in the Connection, medians of five."""
-    yield "| processes | service | refused | p99 lateness, learned | p99 lateness, told | ratio |"
+    yield "| processes | service | refused | p99 lateness, learned | p99 lateness, configured | ratio |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for processes, windows, retry_after in product((1, 2), (False, True), (False, True)):
         kind = (processes, windows, retry_after)

@@ -488,7 +488,7 @@ def test_temporary_files_go(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"key_columns": "id"}, "key_columns is 'id', but it has to be a list"),
         ({"key_columns": []}, "at least one column"),
         ({"key_columns": ["a", "a"]}, "each once"),
-        ({"compare_columns": [1]}, "compare_columns is .*a list of columns' names"),
+        ({"compare_columns": [1]}, "compare_columns is .*a list of column names"),
         ({"memory_limit": "much"}, "memory_limit is 'much'"),
         ({"first_run": "everybody"}, "first_run is 'everybody', but it has to be one of 'added', 'baseline'"),
         ({"when_previous_is_missing": "ignore"}, "'fail', 'added', 'baseline'"),

@@ -109,7 +109,7 @@ EVENTS: list[tuple[Any, str]] = [
     ({"export_id": "e", "outcome": "finished", "export": {}}, "can't be read"),
     (
         {"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}},
-        "as UNKNOWN, which is not finished",
+        "as UNKNOWN, not export e as finished",
     ),
     (
         {
@@ -117,7 +117,7 @@ EVENTS: list[tuple[Any, str]] = [
             "outcome": "finished",
             "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
         },
-        "not finished",
+        "not export e as finished",
     ),
     (
         {
