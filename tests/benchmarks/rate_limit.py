@@ -33,6 +33,7 @@ class Scenario:
     windows: bool = False
     retry_after: bool = False
     waits: int = 1000
+    configured: bool = False  # whether each process has its share of the limit as its rate limit
 
     def allowed(self, now: float) -> float:
         """Return the service's limit."""
@@ -41,7 +42,9 @@ class Scenario:
     def run(self) -> Found:
         """Simulate it."""
         service = Service(self.allowed, self.windows, self.retry_after)
-        return Simulation(service, self.processes, self.waits).run(SECONDS[self.limit])
+        per_second = self.limit / self.processes if self.configured else None
+        simulation = Simulation(service, self.processes, self.waits, per_second=per_second)
+        return simulation.run(SECONDS[self.limit])
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,26 @@ def table(pool: ProcessPoolExecutor) -> Iterator[str]:
         found = [next(results) for _ in row]
         first = row[0]
         yield f"| {first.limit} | {first.processes} | {first.waits:,} | {worst(found)} |"
+
+
+def steady(pool: ProcessPoolExecutor) -> Iterator[str]:
+    """Yield how a learned limit compares to a configured one, where the service's limit stays the same."""
+    yield "| limit | processes | refused | used | fairness | refused, configured | used, configured | fairness, configured |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    kinds = list(product((False, True), repeat=2))
+    for limit, processes in product((1, 5, 20), PROCESSES):
+        cells = [
+            worst(
+                list(
+                    pool.map(
+                        measure,
+                        (Scenario(limit, processes, False, *kind, configured=given) for kind in kinds),
+                    )
+                )
+            )
+            for given in (False, True)
+        ]
+        yield f"| {limit} | {processes} | {' | '.join(cells)} |"
 
 
 def end_of(
@@ -205,6 +228,7 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         write("told", against_told(pool))
         write("services", table(pool))
+        write("steady", steady(pool))
     (DOCS / "images" / "rate-limit.svg").write_text(plot())
 
 
