@@ -113,7 +113,7 @@ def run(home: Path, keep: bool) -> None:
         s3 = local_s3(stack)
         s3_url = s3.meta.endpoint_url
         emulator = stack.enter_context(Emulator(s3_endpoint_url=s3_url, segments=20, export_seconds=12))
-        say(f"The service's stand-in is at {emulator.url}, a local S3 at {s3_url}.")
+        say(f"An emulator of the service runs at {emulator.url}, a local S3 at {s3_url}.")
         say("Starting Airflow (API server, scheduler, DAG processor, triggerer) …")
         airflow = stack.enter_context(RunningAirflow(home, EXAMPLES, connections(emulator, s3_url)))
         say(f"Airflow is up at {airflow.url}.")
