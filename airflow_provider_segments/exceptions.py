@@ -13,7 +13,13 @@ from airflow_provider_segments.api.errors import ConfigurationError, UserSegment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["InvalidArgumentError", "UserSegmentsException", "airflow_errors", "argument_errors"]
+__all__ = [
+    "InvalidArgumentError",
+    "UserSegmentsException",
+    "airflow_errors",
+    "argument_errors",
+    "check_booleans",
+]
 
 
 class UserSegmentsException(AirflowException):
@@ -37,6 +43,15 @@ def airflow_errors(
         kind = next((into for of, into in (instead or {}).items() if isinstance(error, of)), None)
         kind = kind or (AirflowFailException if error.permanent else UserSegmentsException)
         raise kind(str(error)) from error
+
+
+def check_booleans(**given: object) -> None:
+    """Raise ConfigurationError for what is not a boolean: the text "False" would count as true."""
+    for name, value in given.items():
+        if value not in (True, False):
+            raise ConfigurationError(
+                f"{name} is {value!r}, but it has to be True or False; it is not templated."
+            )
 
 
 @contextmanager

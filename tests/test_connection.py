@@ -50,6 +50,8 @@ def test_defaults() -> None:
         ({"host": "http://127.0.0.1:8400"}, "http://127.0.0.1:8400"),
         ({"host": "http://localhost:8400"}, "http://localhost:8400"),
         ({"host": "http://[::1]:8400"}, "http://[::1]:8400"),
+        ({"host": "2001:db8::1", "port": 8443}, "https://[2001:db8::1]:8443"),
+        ({"host": "münchen.example"}, "https://xn--mnchen-3ya.example"),
         ({"host": "127.0.0.1", "port": 8400, "schema": "http"}, "http://127.0.0.1:8400"),
     ],
 )

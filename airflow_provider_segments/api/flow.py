@@ -207,8 +207,9 @@ def _poll_of(
     export: SegmentExport = outcome.value
     if export.status.is_finished:
         return Poll(export)
-    started = export.start_time.timestamp() if export.start_time else wait_started
-    age = 0.0 if started is None else outcome.time - started
+    # A clock that is behind, or a start time in another zone, would make the export younger than the wait.
+    known = (export.start_time.timestamp() if export.start_time else None, wait_started)
+    age = max((outcome.time - started for started in known if started is not None), default=0.0)
     return Poll(export, poll_delay(age, poll_interval, outcome.jitter))
 
 

@@ -3,30 +3,28 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timezone
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from airflow_provider_segments.api.errors import ExportFailedError, SegmentLookupError
+from airflow_provider_segments.api.fields import (
+    Id,
+    Location,
+    Name,
+    OptionalText,
+    OptionalTime,
+    or_default,
+    without_nul,
+)
 from airflow_provider_segments.api.location import FILE_LIFETIME, ExportFile, file_location
 from airflow_provider_segments.api.text import look_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
 __all__ = [
     "ExportStatus",
@@ -49,7 +47,7 @@ class _OpenEnum(str, Enum):
     def _missing_(cls, value: object) -> _OpenEnum | None:
         if not isinstance(value, str):
             return None
-        value = _without_nul(value)
+        value = without_nul(value)
         stranger = str.__new__(cls, value)
         stranger._name_ = "UNKNOWN"
         stranger._value_ = value
@@ -81,54 +79,6 @@ class ExportStatus(_OpenEnum):
         return self in (ExportStatus.COMPLETE, ExportStatus.FAILED)
 
 
-def _utc(value: datetime) -> datetime:
-    if not 1970 <= value.year < 9999:  # room for time zones and for the file's lifetime
-        raise ValueError("not a plausible time")
-    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
-
-
-def _or(default: Any) -> WrapValidator:
-    """Use a default for a value that can't be read: an odd detail is not worth losing an export's id."""
-
-    def validate(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return read(value)
-        except ValueError:
-            return default
-
-    return WrapValidator(validate)
-
-
-def _location(value: str | None) -> str | None:
-    """Return a location, or None if nothing but slashes and blanks is left of it once it is parsed."""
-    if not value or not re.search(r"[^/\s\x00-\x1f]", file_location(value).filename):
-        return None
-    return _without_nul(value)
-
-
-def _without_nul(text: str) -> str:
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL would refuse the XCom
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, str):
-        return _without_nul(value)
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-_Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(datetime.isoformat, when_used="json")]
-_OptionalTime = Annotated[_Time | None, _or(None)]
-_OptionalText = Annotated[str | None, _or(None), BeforeValidator(_as_text)]
-_Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_as_text)]
-_Location = Annotated[
-    str | None,
-    AfterValidator(_location),
-    _or(None),
-    PlainSerializer(lambda found: found and file_location(found).filename, when_used="json"),
-]
-_Name = Annotated[str, _or(""), BeforeValidator(_as_text)]
-
-
 # Where the page contradicts its own examples (null filename, missing projectId), both are accepted.
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
@@ -151,13 +101,13 @@ class UserSegment(_Answer):
     :param last_run: when it was last refreshed, in UTC; None if never.
     """
 
-    segment_id: _Id = Field(alias="segmentId")
-    name: _Name = ""
-    description: _OptionalText = None
-    category: _OptionalText = None
-    project_id: _OptionalText = Field(None, alias="projectId")
-    segment_type: Annotated[SegmentType | None, _or(None)] = Field(None, alias="type")
-    last_run: _OptionalTime = Field(None, alias="lastRun")
+    segment_id: Id = Field(alias="segmentId")
+    name: Name = ""
+    description: OptionalText = None
+    category: OptionalText = None
+    project_id: OptionalText = Field(None, alias="projectId")
+    segment_type: Annotated[SegmentType | None, or_default(None)] = Field(None, alias="type")
+    last_run: OptionalTime = Field(None, alias="lastRun")
 
     @property
     def label(self) -> str:
@@ -174,7 +124,7 @@ def _with_id(segments: list[UserSegment | None]) -> list[UserSegment]:
 
 
 #: The answer to a listing.
-Segments = Annotated[list[Annotated[UserSegment | None, _or(None)]], AfterValidator(_with_id)]
+Segments = Annotated[list[Annotated[UserSegment | None, or_default(None)]], AfterValidator(_with_id)]
 
 
 def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: str | None) -> UserSegment:
@@ -187,7 +137,7 @@ def find_segment(segments: Sequence[UserSegment], segment_id: str | None, name: 
     if len(found) == 1:
         return found[0]
     if found:
-        ids = ", ".join(segment.segment_id for segment in found)
+        ids = ", ".join(segment.segment_id for segment in found[:10]) + (", …" if len(found) > 10 else "")
         raise SegmentLookupError(
             f"{len(found)} segments have the {what} {quoted(asked)}: {ids}. Name one by its segment_id."
         )
@@ -217,15 +167,15 @@ class SegmentExport(_Answer):
     :param filename: where the file is, as received; the query of a presigned URL is a secret.
     """
 
-    export_id: _Id = Field(alias="exportId")
-    segment: Annotated[UserSegment, _or(_UNNAMED)] = Field(default_factory=lambda: _UNNAMED)
+    export_id: Id = Field(alias="exportId")
+    segment: Annotated[UserSegment, or_default(_UNNAMED)] = Field(default_factory=lambda: _UNNAMED)
     status: Annotated[ExportStatus, BeforeValidator(lambda found: found or _NO_STATUS)] = ExportStatus(
         _NO_STATUS
     )
-    project_id: _OptionalText = Field(None, alias="projectId")
-    start_time: _OptionalTime = Field(None, alias="startTime")
-    end_time: _OptionalTime = Field(None, alias="endTime")
-    filename: _Location = Field(None, repr=False)
+    project_id: OptionalText = Field(None, alias="projectId")
+    start_time: OptionalTime = Field(None, alias="startTime")
+    end_time: OptionalTime = Field(None, alias="endTime")
+    filename: Location = Field(None, repr=False)
 
     def model_post_init(self, context: Any, /) -> None:
         """Fill in what both of the page's examples leave out."""
@@ -298,4 +248,4 @@ class SegmentExport(_Answer):
 class RequestedExport(SegmentExport):
     """The answer to a request. Whatever else it lacks, its id must not be lost: the export runs."""
 
-    status: Annotated[ExportStatus, _or(ExportStatus.PENDING)] = ExportStatus.PENDING
+    status: Annotated[ExportStatus, or_default(ExportStatus.PENDING)] = ExportStatus.PENDING

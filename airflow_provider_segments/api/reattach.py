@@ -68,6 +68,5 @@ def unusable_after_lookup(export: SegmentExport, cleared: bool, now: datetime) -
 
 
 def is_unknown(error: CallError) -> bool:
-    """Return whether the service answered that it does not know the export."""
-    status = error.status or 0
-    return isinstance(error, RefusedError) and 400 <= status < 500 and status not in (401, 403, 429)
+    """Return whether the service answered that it does not know the export; a proxy answers other 4xx in its place."""
+    return isinstance(error, RefusedError) and error.status in (400, 404, 410, 422)

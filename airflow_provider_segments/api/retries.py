@@ -48,7 +48,7 @@ class Rule:
     throttles: bool = False  # the throttle decides when, for all callers of the client
 
 
-_UNAVAILABLE = Rule("502, 503, 504")
+_UNAVAILABLE = Rule("408, 425, 502, 503, 504")  # the first two come from a proxy in between
 
 #: By HTTP status for refusals, else by the class of the error.
 RULES: dict[int | type[CallError], Rule] = {
@@ -57,6 +57,8 @@ RULES: dict[int | type[CallError], Rule] = {
     errors.NoAnswerError: Rule("sent, no complete answer"),
     429: Rule("429", repeats_post=True, throttles=True),
     500: Rule("500 and other 5xx", attempts=5, min_delay=60.0),  # each one opens a ticket with the vendor
+    408: _UNAVAILABLE,
+    425: _UNAVAILABLE,
     502: _UNAVAILABLE,
     503: _UNAVAILABLE,
     504: _UNAVAILABLE,

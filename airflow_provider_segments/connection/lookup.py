@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 def get_settings(conn_id: str) -> Settings:
     """Return the settings of a Connection, or raise ConnectionLookupError or ConfigurationError."""
+    _check_id(conn_id)
     try:
         connection = BaseHook.get_connection(conn_id)
     except Exception as error:
@@ -37,6 +38,7 @@ def get_settings(conn_id: str) -> Settings:
 
 async def get_settings_async(conn_id: str) -> Settings:
     """Do the same without blocking the event loop."""
+    _check_id(conn_id)
     try:
         connection = await get_async_connection(conn_id)
     except Exception as error:
@@ -44,6 +46,13 @@ async def get_settings_async(conn_id: str) -> Settings:
     # Masking calls Airflow's supervisor, which blocks. Outside `sync_to_async`, Airflow 3.0 mixes up the answers, and
     # its triggerer exits.
     return await sync_to_async(_masked_settings)(connection)
+
+
+def _check_id(conn_id: object) -> None:
+    if not isinstance(conn_id, str) or not conn_id:
+        raise ConfigurationError(
+            f"mparticle_conn_id is {conn_id!r}, but it has to be the id of a Connection."
+        )
 
 
 def _masked_settings(connection: Connection) -> Settings:

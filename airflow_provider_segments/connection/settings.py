@@ -99,6 +99,7 @@ def _credential(value: Any, label: str, where: str) -> str:
 
 def _base_url(connection: Connection, where: str) -> tuple[str, bool]:
     given = (connection.host or "").strip(_PASTED) or DEFAULT_HOST
+    given = f"[{given}]" if _is_ipv6(given) else given  # Airflow takes the brackets from a URI's host
     scheme = (connection.schema or "https").lower()
     if scheme not in ("http", "https"):
         raise ConfigurationError(f"{where} has the Schema {connection.schema!r}. Leave it empty.")
@@ -120,6 +121,7 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
         url = urlsplit(text)
         host, port = url.hostname, url.port
         (host or "").encode("idna")  # refuses empty and over-long parts of a name
+        host = host if not host or host.isascii() else _idna(host)
     except ValueError:
         url, host, port = SplitResult("", "", "", "", ""), None, None
     other_parts = url.path.rstrip("/") not in ("", API_PATH), url.query, url.fragment, "@" in url.netloc
@@ -131,6 +133,20 @@ def _split(text: str, given: str, where: str) -> tuple[SplitResult, str, int | N
             "https:// URL without a path; API Key and Access Token have fields of their own."
         )
     return url, host, port
+
+
+def _idna(host: str) -> str:
+    """Encode a name as requests does; aiohttp would send it as it is."""
+    import idna
+
+    return idna.encode(host, uts46=True).decode()
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def is_loopback_host(host: str) -> bool:

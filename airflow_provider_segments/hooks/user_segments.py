@@ -41,7 +41,8 @@ class UserSegmentsHook(BaseHook):
     """
     Talk to the User Segments Export API from a worker.
 
-    All methods raise a subclass of `UserSegmentsError` once retries are exhausted or not allowed.
+    All methods raise a subclass of `UserSegmentsError` once retries are exhausted or not allowed. A task returns what
+    they return as ``to_dict()``: Airflow does not pass their classes from task to task.
 
     :param mparticle_conn_id: the Connection.
     """

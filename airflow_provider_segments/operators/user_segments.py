@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ConfigurationError
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
-from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
+from airflow_provider_segments.exceptions import (
+    InvalidArgumentError,
+    airflow_errors,
+    argument_errors,
+    check_booleans,
+)
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
 from airflow_provider_segments.operators.reattach import ExportRecord
 from airflow_provider_segments.operators.waiting import WaitingOperator, is_mapped
@@ -69,9 +74,11 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
         self.category = category
         self.segment_type = segment_type
         self.refreshed_since = refreshed_since
-        if isinstance(refreshed_since, str) and "{" not in refreshed_since:  # not a template
-            with argument_errors(self.task_id):
+        with argument_errors(self.task_id):
+            if _is_literal(refreshed_since):
                 _moment(refreshed_since)
+            if name_pattern and _is_literal(name_pattern):
+                self._pattern()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the segments that pass all filters, in the service's order."""
@@ -90,9 +97,8 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
         try:
             return re.compile(self.name_pattern or "")
         except re.error as error:
-            raise ConfigurationError(
-                f"name_pattern {self.name_pattern!r} is not a valid regular expression: {error}."
-            ) from error
+            wrong = f"name_pattern {self.name_pattern!r} is not a valid regular expression: {error}."
+            raise ConfigurationError(wrong) from error
 
     def _check_type(self) -> None:
         from airflow_provider_segments.api.models import SegmentType
@@ -110,6 +116,11 @@ class UserSegmentsListOperator(UserSegmentsBaseOperator):
             and (not self.category or segment["category"] == self.category)
             and (not self.segment_type or segment["segment_type"] == self.segment_type)
         )
+
+
+def _is_literal(value: Any) -> bool:
+    """Return whether a field is neither a template nor another task's output."""
+    return not hasattr(value, "resolve") and "{" not in str(value)
 
 
 def _moment(value: Any) -> datetime | None:
@@ -194,6 +205,7 @@ class UserSegmentExportOperator(WaitingOperator):
                 **kwargs,
             )
             in_seconds("timeout", timeout)
+            check_booleans(wait_for_completion=wait_for_completion, durable=durable)
             if defer_after is not None and not (isinstance(defer_after, int | float) and defer_after >= 0):
                 raise InvalidArgumentError(
                     f"{self.task_id}: defer_after is {defer_after!r}, but it has to be 0 or more seconds."

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout, AirflowSkipException
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_segments.exceptions import InvalidArgumentError, UserSegmentsException, airflow_errors
+from airflow_provider_segments.exceptions import (
+    InvalidArgumentError,
+    UserSegmentsException,
+    airflow_errors,
+    check_booleans,
+)
 from airflow_provider_segments.links.user_segments import ExportedFileLink
 from airflow_provider_segments.operators.base import UserSegmentsBaseOperator
 from airflow_provider_segments.utils.assets import add_asset_events
@@ -61,6 +66,7 @@ class WaitingOperator(UserSegmentsBaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_booleans(deferrable=deferrable, end_from_trigger=end_from_trigger)
         self.output_format = output_format
         self.deferrable = deferrable
         self.poll_interval = poll_interval

@@ -85,7 +85,7 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             super().__init__(
                 output_format=output_format,
                 mparticle_conn_id=mparticle_conn_id,
-                deferrable=bool(deferrable),
+                deferrable=False if deferrable is None else deferrable,
                 poke_interval=poke_interval if fixed else _RESCHEDULE_INTERVAL,
                 poll_interval=in_seconds("poke_interval", poke_interval) if fixed else None,
                 end_from_trigger=end_from_trigger,
@@ -150,12 +150,11 @@ class UserSegmentExportSensor(WaitingOperator, BaseSensorOperator):
             self._return_or_defer(context, self._poll or Poll(None), self.export_id, deadline)
 
     def _adaptive_interval(self, waited: float) -> float:
-        """Return the delay of the adaptive schedule; the age of an export without a start time is that of the wait."""
+        """Return the delay of the adaptive schedule; an export is at least as old as the wait."""
         from airflow_provider_segments.api.retries import poll_delay
 
-        if self._poll is None or self._poll.export is None or self._poll.export.start_time is None:
-            return poll_delay(waited, None, self.hook.clock.jitter())
-        return self._poll.delay
+        delay = poll_delay(waited, None, self.hook.clock.jitter())
+        return max(delay, self._poll.delay) if self._poll and self._poll.export else delay
 
     @contextmanager
     def _airflow_errors(self) -> Iterator[None]:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_segments.api.errors import ConfigurationError, ObjectExistsError
-from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors
+from airflow_provider_segments.exceptions import (
+    InvalidArgumentError,
+    airflow_errors,
+    argument_errors,
+    check_booleans,
+)
 from airflow_provider_segments.links.user_segments import S3FileLink
 from airflow_provider_segments.operators.reattach import TransferRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
@@ -79,6 +84,8 @@ class UserSegmentToS3Operator(UserSegmentExportOperator):
                 f"{self.task_id}: the file is transferred on a worker once the export is complete, so "
                 "end_from_trigger=True and wait_for_completion=False are not supported."
             )
+        with argument_errors(self.task_id):
+            check_booleans(replace=replace, encrypt=encrypt)
         for name, given in (("extra_args", extra_args), ("transfer_config_args", transfer_config_args)):
             if not isinstance(given, dict | None):
                 raise InvalidArgumentError(f"{self.task_id}: {name} is {given!r}, but it has to be a dict.")

@@ -23,9 +23,13 @@ _FORMER = {
 }
 
 
-def finished_event(export: SegmentExport) -> dict[str, Any]:
-    """Return the event of a finished export: all of it but a presigned URL's query, so that the task needs no call."""
-    return {"outcome": _FINISHED, "export_id": export.export_id, "export": export.to_dict()}
+def finished_event(export_id: str, export: SegmentExport) -> dict[str, Any]:
+    """
+    Return the event of a finished export: all of it but a presigned URL's query, so that the task needs no call.
+
+    :param export_id: the id that the task waits for; the service may spell it in another way.
+    """
+    return {"outcome": _FINISHED, "export_id": export_id, "export": export.to_dict()}
 
 
 def failure_event(export_id: str, error: UserSegmentsError) -> dict[str, Any]:
@@ -95,8 +99,6 @@ def _export_of(event: dict[str, Any], export_id: str) -> SegmentExport:
         export = SegmentExport.model_validate(event.get("export"))
     except ValidationError as error:
         raise EventError(f"The event of export {export_id} can't be read: {error}") from error
-    if export.export_id != export_id or not export.status.is_finished:
-        raise EventError(
-            f"The event holds export {export.export_id} as {export.status.value}, not export {export_id} as finished."
-        )
+    if not export.status.is_finished:
+        raise EventError(f"The event holds export {export_id} as {export.status.value}, not as finished.")
     return export

@@ -113,7 +113,7 @@ class UserSegmentExportTrigger(BaseTrigger):
             return TriggerEvent(failure_event(self.export_id, error))
         if self.end_from_trigger and await self._push_xcoms(export):
             return TaskSuccessEvent()
-        return TriggerEvent(finished_event(export))
+        return TriggerEvent(finished_event(self.export_id, export))
 
     async def _push_xcoms(self, export: SegmentExport) -> bool:
         """Push the XComs a worker would push; False if a worker has to finish the task after all."""

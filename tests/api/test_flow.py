@@ -139,6 +139,12 @@ class TestPollUntil:
         assert driver.sleeps[:10] == [1.0] * 10
         assert driver.sleeps[-1] == 60
 
+    def test_start_time_in_the_future_counts_as_the_start_of_the_wait(self) -> None:
+        """A clock is behind, or the time is in another zone than it says."""
+        driver = FlowDriver([answer(startTime=started(-9 * 3600))])
+        driver.run(flow.poll_until(GET, driver, 1000.0 + 7200))
+        assert len(driver.sent) < 170
+
     def test_final_poll_is_right_at_the_deadline(self) -> None:
         """Whatever the interval, and with time for an answer."""
         driver = FlowDriver([answer()])

@@ -132,6 +132,18 @@ def test_times_without_zone_and_with_another() -> None:
         2019, 4, 9, 14, 45, 7, tzinfo=timezone.utc
     )
     assert str(read(EXPORT, startTime="2019-04-09T14:45:07+02:00").start_time) == "2019-04-09 12:45:07+00:00"
+    for text in (
+        "2019-04-09 14:45:07 UTC",
+        "2019-04-09T14:45:07Z[UTC]",
+        "2019-04-09T16:45:07+02:00[Europe/Berlin]",
+    ):
+        assert str(read(EXPORT, startTime=text).start_time) == "2019-04-09 14:45:07+00:00"
+
+
+def test_dump_has_no_presigned_query() -> None:
+    """Airflow 2 serializes what a task returns in this way."""
+    export = read(EXPORT, filename="https://h.example/k.csv?X-Amz-Signature=secret")
+    assert export.model_dump()["filename"] == "https://h.example/k.csv"
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_segments.api.calls import Reply
 from airflow_provider_segments.emulator import Emulator, Fault, FaultKind
 from airflow_provider_segments.exceptions import UserSegmentsException
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
+from airflow_provider_segments.transports.pool import WorkerClient
 from tests.support import BrokenStore, FakeStore, StoreOfAGoneTask, context
 
 if TYPE_CHECKING:
@@ -144,6 +146,20 @@ def test_service_that_cannot_be_asked(connected: Emulator, fault: FaultKind, err
     operator().execute(context(store))
     connected.inject(Fault(fault, on="status", times=None))
     with pytest.raises(error):
+        operator().execute(context(store))
+    assert len(connected.submissions) == 1
+
+
+@pytest.mark.parametrize("status", [405, 407, 408, 421, 425, 451])
+def test_proxy_that_answers_in_place_of_the_service(
+    connected: Emulator, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """It does not know of the export, so nothing is requested."""
+    store = FakeStore()
+    operator().execute(context(store))
+    refused = Reply(status, {}, b"")
+    monkeypatch.setattr(WorkerClient, "send", lambda *_: refused)
+    with pytest.raises(UserSegmentsException, match=str(status)):
         operator().execute(context(store))
     assert len(connected.submissions) == 1
 

@@ -379,11 +379,23 @@ def test_list_filters_that_are_none(connected: Emulator, filters: dict[str, str]
         UserSegmentsListOperator(task_id="list", **filters).execute(context())
 
 
-def test_wrong_time_fails_at_parse_time() -> None:
-    """Unless it is a template."""
-    with pytest.raises(ValueError, match="list: refreshed_since is 'yesterday'"):
-        UserSegmentsListOperator(task_id="list", refreshed_since="yesterday")
-    UserSegmentsListOperator(task_id="list", refreshed_since="{{ ds }}")
+@pytest.mark.parametrize(
+    ("name", "value", "template"),
+    [
+        ("refreshed_since", "yesterday", "{{ ds }}"),
+        ("refreshed_since", timedelta(days=1), "{{ ds }}"),
+        ("name_pattern", "*foo", "{{ '*foo' }}"),
+    ],
+)
+def test_wrong_filter_fails_at_parse_time(name: str, value: Any, template: str) -> None:
+    """Unless it is a template, or comes from another task."""
+    with DAG("d", schedule=None):
+        other = UserSegmentsListOperator(task_id="other").output
+        UserSegmentsListOperator.partial(task_id="mapped").expand(**{name: other})
+        for number, given in enumerate((template, other, other.map(str))):
+            UserSegmentsListOperator(task_id=f"list_{number}", **{name: given})
+        with pytest.raises(ValueError, match=name):
+            UserSegmentsListOperator(task_id="wrong", **{name: value})
 
 
 PLUGIN = """

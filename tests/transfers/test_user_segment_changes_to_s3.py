@@ -88,7 +88,9 @@ def resume(
     """Let a task do its work once its export is complete, in a run for each export."""
     made, its_context = made or operator(**arguments), context()
     its_context["ti"].run_id = run_id or export.export_id
-    return made.execute_complete(its_context, finished_event(export), export_id=export.export_id)
+    return made.execute_complete(
+        its_context, finished_event(export.export_id, export), export_id=export.export_id
+    )
 
 
 def body(s3: Any, key: str) -> str:

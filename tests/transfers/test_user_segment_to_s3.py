@@ -194,7 +194,7 @@ def test_presigned_url(
     caplog.set_level(logging.WARNING, "werkzeug")  # what the local S3 itself logs
     made = operator(segment_name=presigning.segments[0].name)
     export = UserSegmentsHook().request_export(presigning.segments[0].segment_id)
-    event = finished_event(UserSegmentsHook().get_export(export.export_id))
+    event = finished_event(export.export_id, UserSegmentsHook().get_export(export.export_id))
     asked = len(presigning.requests)
     result = made.execute_complete(context(), json.loads(json.dumps(event)), export_id=export.export_id)
     assert [request.route for request in presigning.requests[asked:]] == ["status"]
@@ -214,7 +214,7 @@ def test_defers_like_the_export(s3: Any, connect: Callable[..., None]) -> None:
             made.execute(where)
         (export_id,) = slow.exports
         slow.end(export_id)
-        event = finished_event(UserSegmentsHook().get_export(export_id))
+        event = finished_event(export_id, UserSegmentsHook().get_export(export_id))
         made.execute_complete(where, event, **caught.value.kwargs)
         assert body(s3) == body(s3, "upload-bucket", source_key(slow))
 
@@ -234,7 +234,7 @@ def test_object_that_appears_meanwhile(service: Emulator, s3: Any) -> None:
     """It is looked for once more right before the transfer."""
     made = operator()
     export = UserSegmentsHook().request_export("s-1")
-    event = finished_event(UserSegmentsHook().get_export(export.export_id))
+    event = finished_event(export.export_id, UserSegmentsHook().get_export(export.export_id))
     s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"precious")
     with pytest.raises(AirflowFailException, match="exists already"):
         made.execute_complete(context(), event, export_id=export.export_id)
@@ -271,7 +271,7 @@ def test_expired_source(service: Emulator, s3: Any) -> None:
     export_id = UserSegmentsHook().request_export("s-1").export_id
     UserSegmentsHook().get_export(export_id)
     service.expire(export_id)
-    event = finished_event(UserSegmentsHook().get_export(export_id))
+    event = finished_event(export_id, UserSegmentsHook().get_export(export_id))
     with pytest.raises(UserSegmentsException, match=r"expired at .* Request another export"):
         made.execute_complete(context(), event, export_id=export_id)
     assert left_behind(s3) == []
@@ -282,7 +282,9 @@ def test_missing_source(service: Emulator, s3: Any) -> None:
     export = UserSegmentsHook().get_export(UserSegmentsHook().request_export("s-1").export_id)
     s3.delete_object(Bucket="upload-bucket", Key=f"path/to/{export.export_id}.csv")
     with pytest.raises(UserSegmentsException, match="The file is gone: the service keeps files for 48 hours"):
-        operator().execute_complete(context(), finished_event(export), export_id=export.export_id)
+        operator().execute_complete(
+            context(), finished_event(export.export_id, export), export_id=export.export_id
+        )
     assert left_behind(s3) == []
 
 
@@ -305,7 +307,7 @@ def test_forbidden(service: Emulator, s3: Any, forbidding: Callable[[], None]) -
     made = operator(replace=True)
     forbidding()
     with pytest.raises(UserSegmentsException, match=r"s3:GetObject"):
-        made.execute_complete(context(), finished_event(export), export_id=export.export_id)
+        made.execute_complete(context(), finished_event(export.export_id, export), export_id=export.export_id)
 
 
 @pytest.mark.parametrize("name", ["extra_args", "transfer_config_args"])
@@ -381,7 +383,7 @@ def test_source_fits_a_model() -> None:
     """An export without a file is refused before S3 is asked."""
     nothing = SegmentExport.model_validate({"export_id": "e", "status": "COMPLETE", "filename": None})
     with pytest.raises(UserSegmentsException, match="names no file"):
-        operator().execute_complete(context(), finished_event(nothing), export_id="e")
+        operator().execute_complete(context(), finished_event("e", nothing), export_id="e")
 
 
 @pytest.mark.usefixtures("service")

@@ -11,9 +11,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segments.api import errors
 from airflow_provider_segments.api.errors import EventError, RefusedError, UserSegmentsError
+from airflow_provider_segments.api.models import ExportStatus, SegmentExport
 from airflow_provider_segments.exceptions import UserSegmentsException
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
-from airflow_provider_segments.triggers.events import failure_event, read_event
+from airflow_provider_segments.triggers.events import failure_event, finished_event, read_event
 from tests.support import context
 
 GAVE_UP = {"export_id": "e", "outcome": "gave_up", "message": "m"}
@@ -99,6 +100,12 @@ def test_event_names_its_export_where_the_task_has_lost_it(event: dict[str, Any]
         read_event(event, None)
 
 
+def test_id_that_the_service_spells_in_another_way() -> None:
+    """The export is that of the id that was asked for, as on a worker."""
+    export = SegmentExport(export_id="ab-1", status=ExportStatus.COMPLETE, filename="s3://b/k")
+    assert read_event(finished_event("AB-1", export), "AB-1") == export
+
+
 EVENTS: list[tuple[Any, str]] = [
     (None, "without its trigger's event"),
     ("done", "without its trigger's event"),
@@ -109,7 +116,7 @@ EVENTS: list[tuple[Any, str]] = [
     ({"export_id": "e", "outcome": "finished", "export": {}}, "can't be read"),
     (
         {"export_id": "e", "outcome": "finished", "export": {"export_id": "e"}},
-        "as UNKNOWN, not export e as finished",
+        "as UNKNOWN, not as finished",
     ),
     (
         {
@@ -117,15 +124,7 @@ EVENTS: list[tuple[Any, str]] = [
             "outcome": "finished",
             "export": {"export_id": "e", "status": "PENDING", "segment": {"segment_id": "s"}},
         },
-        "not export e as finished",
-    ),
-    (
-        {
-            "export_id": "e",
-            "outcome": "finished",
-            "export": {"export_id": "f", "status": "COMPLETE", "segment": {"segment_id": "s"}},
-        },
-        "holds export f",
+        "not as finished",
     ),
 ]
 
