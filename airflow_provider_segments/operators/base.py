@@ -51,8 +51,10 @@ class UserSegmentsBaseOperator(BaseOperator):
             return _number_as_text(rendered) if hasattr(content, "resolve") else rendered
         is_template = any(mark in content for mark in _MARKS)
         dag = self.get_dag()
-        if dag is None or not dag.render_template_as_native_obj or (rendered in (None,) and is_template):
+        if dag is None or not dag.render_template_as_native_obj:
             return rendered
+        if is_template and rendered in (None,):  # by equality: Airflow's context has lazy proxies of None
+            return None
         text: str = super().render_template(_NO_LITERAL + content, context, jinja_env, seen_oids)
         return text.removeprefix(_NO_LITERAL)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import lazy_object_proxy
 import pytest
 from airflow.providers.common.compat.sdk import (
     DAG,
@@ -152,6 +153,7 @@ def test_none_of_a_native_template_is_none() -> None:
     with DAG("d", schedule=None, render_template_as_native_obj=True):
         task = UserSegmentsListOperator(task_id="l", category="{{ params.category }}")
     assert rendered(task, category=None).category is None
+    assert rendered(task, category=lazy_object_proxy.Proxy(lambda: None)).category is None
 
 
 @pytest.mark.parametrize("value", [2026, True])

@@ -15,12 +15,12 @@ from airflow_provider_segments.exceptions import UserSegmentsException
 from airflow_provider_segments.hooks.user_segments import UserSegmentsHook
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.transports.pool import WorkerClient
-from tests.support import BrokenStore, FakeStore, StoreOfAGoneTask, context
+from tests.support import BrokenStore, FakeClock, FakeStore, StoreOfAGoneTask, context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support import FakeClock
+    from airflow_provider_segments.api.flow import Send
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +156,19 @@ def test_proxy_that_answers_in_place_of_the_service(
 ) -> None:
     """It does not know of the export, so nothing is requested."""
     store = FakeStore()
-    operator().execute(context(store))
-    refused = Reply(status, {}, b"")
-    monkeypatch.setattr(WorkerClient, "send", lambda *_: refused)
+    made = UserSegmentExportOperator(task_id="export", segment_id=connected.segments[0].segment_id)
+    made.execute(context(store))
+    methods = []
+
+    def send(_: WorkerClient, step: Send) -> Reply:
+        methods.append(step.call.method)
+        return Reply(status, {}, b"")
+
+    monkeypatch.setattr(WorkerClient, "send", send)
+    monkeypatch.setattr(UserSegmentsHook, "clock", FakeClock())
     with pytest.raises(UserSegmentsException, match=str(status)):
-        operator().execute(context(store))
+        made.execute(context(store))
+    assert set(methods) == {"GET"}
     assert len(connected.submissions) == 1
 
 
