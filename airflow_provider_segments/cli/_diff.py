@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from airflow_provider_segments.files.comparison import KINDS
 from airflow_provider_segments.files.csv_file import open_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_provider_segments.cli._terminal import Terminal
 
@@ -37,8 +38,7 @@ def compare_files(
     previous, current = (open_csv(_checked(name), printable(name)) for name in (old, new))
     changes.log.handlers, changes.log.propagate = terminal.log.handlers, False
     changes.log.setLevel(logging.WARNING)
-    target = _folder(output) if output is not None else None
-    with TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
+    with _target(output) as target, TemporaryDirectory(dir=target, prefix=".user-segments-diff-") as name:
         found = changes.compare(
             previous,
             current,
@@ -66,12 +66,23 @@ def _checked(name: str) -> Path:
         return path
 
 
-def _folder(output: str) -> Path:
-    """Return the folder, made if it is not there; what it holds already is not overwritten."""
-    folder = Path(output)
+@contextmanager
+def _target(output: str | None) -> Iterator[Path | None]:
+    """Yield the folder, if there is one to be; one that is made for the files goes if they can't be written."""
+    if output is None or os.path.isdir(output):
+        yield None if output is None else _checked_folder(Path(output))
+        return
     with naming(output or "An empty --output"):
-        if not os.path.isdir(output):
-            os.mkdir(output)
+        os.mkdir(output)
+    try:
+        yield Path(output)
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(output)
+        raise
+
+
+def _checked_folder(folder: Path) -> Path:
     if there := [path for kind in KINDS if (path := folder / f"{kind}.csv").exists()]:
         raise FileExistsError(f"{there[0]} exists. Remove it, or give another --output.")
     return folder

@@ -5,11 +5,35 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-__all__ = ["FAILED", "PIPE_CLOSED", "USAGE", "flushed"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FAILED", "PIPE_CLOSED", "USAGE", "flushed", "printing_to_stderr"]
 
 FAILED, USAGE = 1, 2
 PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Send what is printed to stdout meanwhile, such as by an airflow_local_settings.py, to stderr."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # stdout is closed
+        yield
+        return
+    try:
+        with suppress(OSError):  # stderr is closed
+            os.dup2(2, 1)
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def flushed(code: int) -> int:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from airflow_provider_segments import __version__
+from airflow_provider_segments.cli._exit import printing_to_stderr
 from airflow_provider_segments.connection.settings import DEFAULT_CONN_ID
 
 DESCRIPTION = "List and export mParticle Analytics User Segments"
@@ -24,7 +25,9 @@ class Command(NamedTuple):
 
     def run(self, arguments: argparse.Namespace) -> None:
         """Run the command and exit."""
-        getattr(import_module("airflow_provider_segments.cli.commands"), self.function)(arguments)
+        with printing_to_stderr():  # Airflow is loaded
+            commands = import_module("airflow_provider_segments.cli.commands")
+        getattr(commands, self.function)(arguments)
 
 
 def _argument(*flags: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:

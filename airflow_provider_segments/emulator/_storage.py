@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import boto3
@@ -102,4 +103,5 @@ class S3Storage(NoStorage):
             raise self._failure(verb, arguments.get("Key", self._bucket), error) from error
 
     def _failure(self, verb: str, name: str, error: Exception) -> StorageError:
-        return StorageError(f"The emulator could not {verb} {name} on its S3 at {self._address}: {error}")
+        shown = re.sub(r"//[^/@\s]*@", "//", f"at {self._address}: {error}")  # without a password
+        return StorageError(f"The emulator could not {verb} {name} on its S3 {shown}")

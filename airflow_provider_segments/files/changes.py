@@ -30,7 +30,7 @@ __all__ = ["KINDS", "Changes", "compare", "memory_in_bytes", "require_duckdb"]
 log = logging.getLogger(__name__)
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
-_LEAST_MEMORY, _MOST_MEMORY = 16 * 10**6, 10**15
+_LEAST_MEMORY, _MOST_MEMORY = 32 * 10**6, 10**15
 # A row in DuckDB's memory takes about three times its bytes in the file, and there are two tables.
 _PARTS_PER_LIMIT = 4
 _MOST_PARTS = 4096
@@ -69,7 +69,7 @@ def memory_in_bytes(limit: object) -> int:
     base = 1024 if found[3] else 1000
     size = int(float(found[1]) * base ** ("KMGT".index(found[2].upper()) + 1))
     if not _LEAST_MEMORY <= size <= _MOST_MEMORY:
-        raise ConfigurationError(f"memory_limit is {limit!r}, but it has to be from 16MB to 1000TB.")
+        raise ConfigurationError(f"memory_limit is {limit!r}, but it has to be from 32MB to 1000TB.")
     return size
 
 
@@ -122,7 +122,7 @@ def compare(
     for_duckdb = int(memory_in_bytes(memory_limit) * _DUCKDBS_SHARE)
     parts = min(1 + _PARTS_PER_LIMIT * size // max(for_duckdb, 1), _MOST_PARTS)
     with database(folder, memory_limit, for_duckdb) as connection:
-        comparison = Comparison(connection, folder, keys, parts)
+        comparison = Comparison(connection, folder, keys, parts, for_duckdb)
         old = comparison.load("previous", (previous or current).columns, previous)
         new = comparison.load("current", current.columns, current)
         _warn(old, new, keys)
@@ -137,6 +137,10 @@ def compare(
 
 def _check_paths(*paths: Path) -> None:
     for path in paths:
+        if "\\" in str(path.absolute()):
+            raise ComparisonError(
+                f"DuckDB can't use {quoted(str(path))}, because its path has a backslash. Rename it."
+            )
         try:
             str(path.absolute()).encode()
         except UnicodeEncodeError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import ComparisonError, CsvError
 from airflow_provider_segments.files.csv_file import has_quotes, mixes_line_ends, quoted_copy
+from airflow_provider_segments.files.scratch import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,9 @@ __all__ = ["KINDS", "Comparison", "Table", "database"]
 #: The kinds of rows that differ; each has a file of this name.
 KINDS = ("added", "removed", "changed")
 _MOST_THREADS = 4
+# Bytes. With less memory, one thread reads, and DuckDB's buffers of 30 MiB are the smallest that hold its longest line.
+_ROOMY = 150 * 10**6
+_SMALL_BUFFER = ", buffer_size = 2097152"
 _AS_IT_IS = "compression = 'none', hive_partitioning = false"
 _ERROR_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _ERROR_REASON = re.compile(
@@ -41,11 +44,11 @@ def database(folder: Path, memory_limit: str, for_duckdb: int) -> Iterator[Any]:
     """Yield a connection to a database on disk, which is deleted afterwards."""
     import duckdb
 
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with temporary_folder("", folder) as scratch:
         config: dict[str, Any] = {
             "memory_limit": f"{for_duckdb}B",
             "temp_directory": f"{scratch}/spilled",
-            "threads": min(os.cpu_count() or 1, _MOST_THREADS),
+            "threads": min(os.cpu_count() or 1, _MOST_THREADS if for_duckdb >= _ROOMY else 1),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -60,7 +63,10 @@ def database(folder: Path, memory_limit: str, for_duckdb: int) -> Iterator[Any]:
                 "(TMPDIR, or --output)."
             ) from error
         except duckdb.Error as error:
-            raise ComparisonError(f"DuckDB can't compare the files: {_first_line(error)}.") from error
+            hint = (
+                f" Make room in {folder}, or set TMPDIR to another folder." if "write" in str(error) else ""
+            )
+            raise ComparisonError(f"DuckDB can't compare the files: {_first_line(error)}.{hint}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,11 @@ class Table:
 class Comparison:
     """Two tables in a database, compared part by part of the keys' hashes."""
 
-    def __init__(self, connection: Any, folder: Path, keys: Sequence[str], parts: int) -> None:
+    def __init__(
+        self, connection: Any, folder: Path, keys: Sequence[str], parts: int, for_duckdb: int
+    ) -> None:
         self._connection, self._folder, self._keys, self._parts = connection, folder, keys, parts
+        self._options = _AS_IT_IS + ("" if for_duckdb >= _ROOMY else _SMALL_BUFFER)
 
     def load(self, name: str, columns: tuple[str, ...], file: CsvFile | None) -> Table:
         """Load a file into a table and drop rows whose key is there already."""
@@ -166,7 +175,7 @@ class Comparison:
         delimiter = re.escape(file.delimiter)
         field = rf'("([^"\r]|"")*"|[^"\r{delimiter}]*)'
         row = f"{field}({delimiter}{field}){{{len(file.columns) - 1}}}"
-        query = f"select bool_and(regexp_full_match(line, {_text(row)})) from {_lines(file)}"
+        query = f"select bool_and(regexp_full_match(line, {_text(row)})) from {_lines(file, self._options)}"
         try:
             return bool(self._execute(query).fetchone()[0])
         except duckdb.InvalidInputException:
@@ -176,7 +185,7 @@ class Comparison:
         import duckdb
 
         try:
-            self._execute(statement.format(_reader(file, parallel)))
+            self._execute(statement.format(_reader(file, parallel, self._options)))
         except duckdb.InvalidInputException as error:
             raise CsvError(f"{file.name} can't be read as CSV: {_reason(str(error))}.") from None
 
@@ -208,21 +217,21 @@ def _differ(old: Table, new: Table, column: str) -> str:
     return f"{old.field(column)} <> {new.field(column)}"
 
 
-def _reader(file: CsvFile, parallel: bool) -> str:
+def _reader(file: CsvFile, parallel: bool, options: str) -> str:
     """Return a file in SQL; not in parallel if fields are quoted, because threads may misread line breaks in them."""
     columns = ", ".join(f"'c{number}': 'VARCHAR'" for number in range(len(file.columns)))
     return (
         f"read_csv({_path(file)}, auto_detect = false, header = true, delim = {_text(file.delimiter)}, "
         f"quote = '\"', escape = '\"', columns = {{{columns}}}, allow_quoted_nulls = false, "
-        f"parallel = {parallel}, {_AS_IT_IS})"
+        f"parallel = {parallel}, {options})"
     )
 
 
-def _lines(file: CsvFile) -> str:
+def _lines(file: CsvFile, options: str) -> str:
     """Return the lines of a file in SQL."""
     return (
         f"read_csv({_path(file)}, auto_detect = false, header = false, delim = '', quote = '', escape = '', "
-        f"columns = {{'line': 'VARCHAR'}}, {_AS_IT_IS})"
+        f"columns = {{'line': 'VARCHAR'}}, {options})"
     )
 
 

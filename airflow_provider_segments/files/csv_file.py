@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_segments.api.errors import ColumnsError, CsvError
 from airflow_provider_segments.api.text import quoted
+from airflow_provider_segments.files.scratch import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -84,7 +85,10 @@ def mixes_line_ends(file: CsvFile) -> bool:
 
 def quoted_copy(file: CsvFile, path: Path) -> CsvFile:
     """Copy a file to a path: each field is quoted, each row ends with a line feed, the header is a line of numbers."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as copy:
+    with (
+        disk_errors(file.name, path.parent),
+        path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as copy,
+    ):
         writer = csv.writer(copy, delimiter=file.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         rows = _rows(file)
         next(rows)
@@ -123,6 +127,7 @@ def _rows(file: CsvFile) -> Iterator[list[str]]:
 
 
 def _header(text: str, delimiter: str, name: str) -> list[str]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_HEADER))
     try:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
     except csv.Error as error:

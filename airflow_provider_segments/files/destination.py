@@ -215,13 +215,15 @@ class Destination:
 
         client = self._client
         for name, value in self._transfer_config_args.items():
-            if isinstance(value, float) and name != "max_bandwidth":
-                raise ConfigurationError(f"transfer_config_args: {name} is {value}, not a whole number.")
+            if isinstance(value, str) != (name == "preferred_transfer_client") or (
+                isinstance(value, float) and name != "max_bandwidth"
+            ):
+                raise ConfigurationError(f"transfer_config_args: {name} is {value!r}, not a whole number.")
         try:
             with create_transfer_manager(client, self._config(None)):
                 pass
         except (TypeError, ValueError, MissingDependencyException) as error:
-            raise ConfigurationError(f"transfer_config_args: {error}.") from error
+            raise ConfigurationError(f"transfer_config_args: {str(error).rstrip('.')}.") from error
 
     def _check_values(self) -> None:
         """Let boto3 check names, types, characters and checksums: prepare a copy and an upload, and send neither."""
@@ -233,7 +235,12 @@ class Destination:
         from botocore.stub import Stubber
 
         parameters = {**self._place, "CopySource": f"{self.bucket}/{self.key}", **self._extra_args}
-        secrets = [str(value) for name, value in self._extra_args.items() if "CustomerKey" in name]
+        secrets = [str(value) for name, value in self._extra_args.items() if value and "CustomerKey" in name]
+        metadata = self._extra_args.get("Metadata")
+        if isinstance(metadata, dict) and not all(
+            isinstance(text, str) for pair in metadata.items() for text in pair
+        ):
+            raise ConfigurationError("extra_args: the names and values of Metadata have to be text.")
         try:
             self._client.generate_presigned_url("copy_object", Params=parameters)
             with Stubber(self._client) as stub:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segments.api.errors import FileTransferError
+from airflow_provider_segments.files.scratch import disk_errors
 from airflow_provider_segments.files.source import Source
 from airflow_provider_segments.files.span import Body
 
@@ -26,11 +26,5 @@ def open_local(path: Path, metadata: Mapping[str, Any]) -> Source:
 
 def save(source: Source, path: Path) -> None:
     """Write what is read to a local file; raise FileTransferError if there is no space or no permission."""
-    try:
-        with path.open("wb") as file:
-            shutil.copyfileobj(source, file, _CHUNK)
-    except OSError as error:
-        raise FileTransferError(
-            f"{source.filename} can't be kept in {path.parent}: {error.strerror or error}. Make room there, or set "
-            "TMPDIR to another folder."
-        ) from error
+    with disk_errors(source.filename, path.parent), path.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timezone
@@ -118,7 +119,18 @@ def _get(
     if response.status_code not in (200, 206):
         with response:
             raise refusal(response, file_location(url).filename, settings.request_timeout)
+    if response.status_code == 206 and "Range" not in headers and not _has_all(response):
+        response.close()
+        raise errors.FileTransferError(
+            f"{file_location(url).filename}: HTTP 206, a part of the file, though all of it was requested. Check "
+            "whether a proxy or a cache answers in its place."
+        )
     return response
+
+
+def _has_all(response: requests.Response) -> bool:
+    found = re.fullmatch(r"bytes 0-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    return found is not None and int(found[1]) + 1 == int(found[2])
 
 
 def _follow(

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segments.api.errors import (
@@ -16,6 +14,7 @@ from airflow_provider_segments.api.errors import (
 from airflow_provider_segments.exceptions import InvalidArgumentError, airflow_errors, argument_errors
 from airflow_provider_segments.files.changes import KINDS, compare, memory_in_bytes, require_duckdb
 from airflow_provider_segments.files.csv_file import open_csv
+from airflow_provider_segments.files.scratch import temporary_folder
 from airflow_provider_segments.operators.reattach import TransferRecord
 from airflow_provider_segments.operators.user_segments import UserSegmentExportOperator
 from airflow_provider_segments.transfers.user_segment_to_s3 import UserSegmentToS3Operator
@@ -23,6 +22,7 @@ from airflow_provider_segments.utils.clock import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from typing import Literal
 
     from airflow.providers.common.compat.sdk import Context
@@ -151,8 +151,8 @@ class UserSegmentChangesToS3Operator(UserSegmentToS3Operator):
         if record := latest.record_of(export.export_id):
             self.log.info("An earlier try has written %s already.", destination.uri)
         else:
-            with TemporaryDirectory(prefix="user-segment-changes-") as folder:
-                record = self._compare_and_upload(context, export, latest, Path(folder))
+            with temporary_folder("user-segment-changes-") as folder:
+                record = self._compare_and_upload(context, export, latest, folder)
         return self._result_of(record, destination.key.removesuffix("users.csv"))
 
     def _compare_and_upload(

@@ -40,6 +40,12 @@ def test_files_are_written_into_a_folder(files: Path) -> None:
     }
 
 
+def test_folder_that_was_made_goes_when_there_is_nothing_for_it(files: Path) -> None:
+    """As if nothing had been tried."""
+    run("diff", "old.csv", "new.csv", "--key", "user", "--output", "out", cwd=files, code=1)
+    assert not (files / "out").exists()
+
+
 def test_memory_limit_is_the_one_that_is_given(files: Path) -> None:
     """Little memory is enough for little files; what is no size is wrong usage."""
     assert run("diff", "old.csv", "new.csv", "--memory-limit", "32MB", cwd=files).stdout == COUNTS

@@ -6,12 +6,17 @@ from __future__ import annotations
 import json
 import os
 import pty
-from typing import Any
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_segments.emulator import EmulatedSegment, Emulator, Fault, FaultKind
 from tests.cli.support import AIRFLOW, BOTH, requested, run, run_in_shell, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_json_in_a_terminal_without_utf_8(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +26,17 @@ def test_json_in_a_terminal_without_utf_8(connect: Any, monkeypatch: pytest.Monk
         connect(service)
         (segment,) = json.loads(run("list", "-o", "json").stdout)
     assert segment["name"] == "é😀日"
+
+
+@pytest.mark.usefixtures("service")
+def test_what_is_printed_while_airflow_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the result."""
+    (tmp_path / "airflow_local_settings.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [sys.executable, "-m", "airflow_provider_segments", "list", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)
+    assert "hello" in done.stderr
 
 
 def test_progress_on_a_terminal_leaves_stdout_alone(service: Emulator) -> None:

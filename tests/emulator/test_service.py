@@ -120,6 +120,13 @@ def test_unwritable_file_is_the_emulators_failure(s3_url: str, caplog: pytest.Lo
     assert message in caplog.text
 
 
+def test_password_of_its_s3_is_not_shown() -> None:
+    """Not by boto3's words either."""
+    with pytest.raises(OSError, match="could not find") as caught:
+        Emulator(s3_endpoint_url="http://user:secret@127.0.0.1:1").__enter__()
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("auth", [None, ("emulator-key", "wrong"), ("wrong", "emulator-token")])
 def test_credentials_are_checked_on_each_call(bare: Emulator, auth: tuple[str, str] | None) -> None:
     """Every call wants the key and the token."""

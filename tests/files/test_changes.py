@@ -17,11 +17,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_segments.api.errors import ColumnsError, ComparisonError, ConfigurationError, CsvError
+from airflow_provider_segments.api.errors import (
+    ColumnsError,
+    ComparisonError,
+    ConfigurationError,
+    CsvError,
+    FileTransferError,
+)
 from airflow_provider_segments.files import changes
 from airflow_provider_segments.files.changes import KINDS, Changes, compare, memory_in_bytes
 from airflow_provider_segments.files.comparison import Comparison, database
-from airflow_provider_segments.files.csv_file import open_csv
+from airflow_provider_segments.files.csv_file import open_csv, quoted_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,11 +120,12 @@ def test_changes_lead_from_the_previous_file_to_the_current_one(
     assert found.unchanged == len(after) - found.added - found.changed
 
 
-def test_parts_make_no_difference(tmp_path: Path) -> None:
-    """A file of many parts is compared as one of a single part, in bounded memory."""
+def test_parts_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many parts is compared as one of a single part."""
+    monkeypatch.setattr(changes, "_PARTS_PER_LIMIT", 400)
     old = b"id,n\n" + b"".join(b"%d,%d\n" % (n, n % 7) for n in range(60_000))
     new = b"id,n\n" + b"".join(b"%d,%d\n" % (n, n % 7 + (n % 1000 == 500)) for n in range(100, 60_100))
-    found = [compared(tmp_path, old, new, memory_limit=limit) for limit in ("1GB", "24MB")]
+    found = [compared(tmp_path, old, new, memory_limit=limit) for limit in ("1GB", "32MB")]
     assert counts(found[0][0]) == counts(found[1][0]) == (100, 100, 60, 59_840)
     assert [{kind: sorted(text.splitlines()) for kind, text in files.items()} for _, files in found][0] == {
         kind: sorted(text.splitlines()) for kind, text in found[1][1].items()
@@ -271,7 +278,7 @@ def test_everybody_twice(tmp_path: Path) -> None:
     """A file that holds each row twice is the same file."""
     rows = [b"%d,x\n" % number for number in range(5000)]
     found, _ = compared(
-        tmp_path, b"id,n\n" + b"".join(rows * 2), b"id,n\n" + b"".join(rows), memory_limit="24MB"
+        tmp_path, b"id,n\n" + b"".join(rows * 2), b"id,n\n" + b"".join(rows), memory_limit="32MB"
     )
     assert counts(found) == (0, 0, 0, 5000)
 
@@ -375,6 +382,40 @@ def test_path_that_is_not_utf_8(tmp_path: Path) -> None:
         compared(folder, None, b"id\n1\n")
 
 
+def test_path_with_a_backslash(tmp_path: Path) -> None:
+    """DuckDB would take it for a slash."""
+    folder = tmp_path / "a\\b"
+    folder.mkdir()
+    with pytest.raises(ComparisonError, match="has a backslash"):
+        compared(folder, None, b"id\n1\n")
+
+
+def test_header_longer_than_pythons_longest_field(tmp_path: Path) -> None:
+    """Whatever has been read before."""
+    before = csv.field_size_limit(131072)
+    try:
+        header = ",".join(f"user_property_with_a_long_name_{number}" for number in range(4000))
+        (tmp_path / "wide.csv").write_text(f"{header}\n")
+        assert len(open_csv(tmp_path / "wide.csv", "the file").columns) == 4000
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_copy_that_the_disk_does_not_hold(tmp_path: Path) -> None:
+    """The message says what to do."""
+    (tmp_path / "new.csv").write_bytes(b'id,n\n1,"a\nb"\n')
+    with pytest.raises(FileTransferError, match="the file can't be kept in .*absent: .* set TMPDIR"):
+        quoted_copy(open_csv(tmp_path / "new.csv", "the file"), tmp_path / "absent" / "copy.csv")
+
+
+def test_least_memory_and_a_larger_file(tmp_path: Path) -> None:
+    """DuckDB's usual buffers would not fit."""
+    rows = [b"u%07d,%d,zzz\n" % (number, number % 7) for number in range(1_000_000)]
+    text = b"id,n,c\n" + b"".join(rows)
+    found, _ = compared(tmp_path, text, text + b"new,1,a\n", memory_limit="32MB")
+    assert counts(found) == (1, 0, 0, 1_000_000)
+
+
 def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which limit, and nothing is left in the folder."""
     monkeypatch.setattr(changes, "_LEAST_MEMORY", 0)
@@ -407,7 +448,7 @@ def test_signal_ends_it_with_the_error_of_its_handler(tmp_path: Path) -> None:
     timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
     try:
         with database(tmp_path, "1GB", 10**9) as connection:
-            comparison = Comparison(connection, tmp_path, [], 1)
+            comparison = Comparison(connection, tmp_path, [], 1, 10**9)
 
             def run() -> None:
                 timer.start()

@@ -359,6 +359,21 @@ def test_refusal_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
         assert time.monotonic() - began < 60  # of 80
 
 
+@pytest.mark.parametrize("span", ["Content-Range: bytes 5-8/*", "Content-Range: bytes 0-3/9", "X-Nothing: 1"])
+def test_part_that_nobody_asked_for(span: str) -> None:
+    """It is not taken for the whole file."""
+    part = f"HTTP/1.1 206 Partial Content\r\n{span}\r\nContent-Length: 4\r\n\r\n1,2\n".encode()
+    with answering(part) as url, pytest.raises(FileTransferError, match="a part of the file"):
+        read(f"{url}/k")
+
+
+def test_whole_file_as_a_range() -> None:
+    """Some servers answer so."""
+    answer = b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\n1,2\n"
+    with answering(answer) as url:
+        assert read(f"{url}/k")[0] == b"1,2\n"
+
+
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 509, 522, 529, 599])
 def test_busy_host_is_asked_again(host: Any, file_clock: FakeClock, status: int) -> None:
     """When it asks for it."""

@@ -344,6 +344,9 @@ def test_always_ends_on_a_worker(argument: dict[str, Any]) -> None:
         ({"extra_args": {"Nonsense": 1}}, "extra_args has 'Nonsense'"),
         ({"extra_args": {"ChecksumType": "FULL_OBJECT"}, "replace": True}, "extra_args has 'ChecksumType'"),
         ({"transfer_config_args": {"threads": 3}}, "transfer_config_args: .*threads"),
+        ({"transfer_config_args": {"multipart_threshold": "8MB"}}, "multipart_threshold is '8MB'"),
+        ({"extra_args": {"Metadata": {"a": 1}}}, "names and values of Metadata have to be text"),
+        ({"extra_args": {"SSECustomerKey": None}}, "NoneType"),
     ],
 )
 def test_wrong_arguments_fail_before_the_request(
