@@ -33,6 +33,7 @@ def test_what_is_printed_while_airflow_is_loaded(tmp_path: Path, monkeypatch: py
     """It is not the result."""
     (tmp_path / "airflow_local_settings.py").write_text("print('hello')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # as in containers
     command = [sys.executable, "-m", "airflow_provider_segments", "list", "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)
