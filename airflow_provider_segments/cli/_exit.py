@@ -21,16 +21,17 @@ PIPE_CLOSED = 141  # what a shell reports of a tool that SIGPIPE has ended
 def printing_to_stderr() -> Iterator[None]:
     """Send what is printed to stdout meanwhile, such as by an airflow_local_settings.py, to stderr."""
     try:
+        os.fstat(2)  # else `dup` would take its number
         kept = os.dup(1)
-    except OSError:  # stdout is closed
+    except OSError:  # one of them is closed
         yield
         return
     try:
-        with suppress(OSError):  # stderr is closed
-            os.dup2(2, 1)
+        os.dup2(2, 1)
         yield
         if sys.stdout is not None:
-            sys.stdout.flush()
+            with suppress(OSError):  # stderr is full
+                sys.stdout.flush()
     finally:
         os.dup2(kept, 1)
         os.close(kept)
