@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -154,9 +155,17 @@ def airflow_commands() -> list[Any]:
     return [GroupCommand(name="user-segments", help=DESCRIPTION, subcommands=subcommands)]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Keeps its exit code where stderr is full, as later Pythons than 3.11.2 do by themselves."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with suppress(OSError):
+            super()._print_message(message, file)
+
+
 def build_parser(program: str) -> argparse.ArgumentParser:
     """Build the parser of our own command line."""
-    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, epilog=_EPILOG)
+    parser = _Parser(prog=program, description=DESCRIPTION, epilog=_EPILOG)
     parser.set_defaults(program=program)
     parser.add_argument("--version", action="version", version=f"airflow-provider-segments {__version__}")
     parsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
