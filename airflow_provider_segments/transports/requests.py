@@ -36,9 +36,10 @@ class _Connection(HTTPSConnection):
     def connect(self) -> None:
         try:
             super().connect()
-        except ssl.SSLCertVerificationError:
-            raise
         except OSError as error:
+            self.close()  # urllib3 leaves the socket to the garbage collector
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise
             raise NewConnectionError(self, f"the handshake failed: {error}") from error
 
 

@@ -242,6 +242,14 @@ def test_closest_name_that_looks_the_same(name: str, asked: str, told: str) -> N
     assert str(caught.value).endswith(f"has the name '{asked}'. Closest: '{name}'.{told}")
 
 
+def test_name_of_many_segments() -> None:
+    """The message names ten of them."""
+    same = [UserSegment(segment_id=f"s-{number}", name="x") for number in range(5000)]
+    with pytest.raises(SegmentLookupError, match=r"5000 segments .*s-0, .*s-9, …\. Name one") as caught:
+        find_segment(same, None, "x")
+    assert len(str(caught.value)) < 200
+
+
 def test_null_characters_are_replaced() -> None:
     """PostgreSQL refuses them in XComs."""
     export = read(EXPORT, segment=SEGMENT | {"name": "a\0b", "segmentId": "s\0"})

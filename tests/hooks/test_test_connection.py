@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,13 @@ from tests.support import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@pytest.mark.parametrize("conn_id", [None, "", 5])
+def test_connection_id_that_is_none(conn_id: Any) -> None:
+    """It is named as that."""
+    ok, message = UserSegmentsHook(conn_id).test_connection()
+    assert (ok, f"mparticle_conn_id is {conn_id!r}" in message) == (False, True)
 
 
 def test_test_connection(connected: Emulator, connect: Callable[..., None]) -> None:
