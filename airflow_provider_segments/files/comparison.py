@@ -29,7 +29,8 @@ __all__ = ["KINDS", "Comparison", "Table", "database"]
 #: The kinds of rows that differ; each has a file of this name.
 KINDS = ("added", "removed", "changed")
 _MOST_THREADS = 4
-# Bytes. With less memory, one thread reads, and DuckDB's buffers of 30 MiB are the smallest that hold its longest line.
+# Bytes. With less memory, one thread reads, in the smallest buffers that hold DuckDB's longest line, not in its usual
+# ones of 30 MiB.
 _ROOMY = 150 * 10**6
 _SMALL_BUFFER = ", buffer_size = 2097152"
 _AS_IT_IS = "compression = 'none', hive_partitioning = false"
