@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime  # noqa: TC003 - the reference page resolves it
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,6 @@ from airflow_provider_segments.api.text import look_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
 __all__ = [
     "ExportStatus",
