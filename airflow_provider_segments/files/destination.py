@@ -215,9 +215,8 @@ class Destination:
 
         client = self._client
         for name, value in self._transfer_config_args.items():
-            if isinstance(value, str) != (name == "preferred_transfer_client") or (
-                isinstance(value, float) and name != "max_bandwidth"
-            ):
+            other = "preferred_transfer_client" if isinstance(value, str) else "max_bandwidth"
+            if isinstance(value, str | float) and name != other:
                 raise ConfigurationError(f"transfer_config_args: {name} is {value!r}, not a whole number.")
         try:
             with create_transfer_manager(client, self._config(None)):
